@@ -1,0 +1,164 @@
+# baton: one non-recursive Makefile. `make help` lists the targets.
+#
+# Everything is built below $(BUILD). Variables: DEV=1 (warnings are errors), SAN=address,undefined
+# (its own build folder), CC, PREFIX, DESTDIR, SECONDS (make run), JOBS (tests side by side).
+
+VERSION := 0.1.0
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BINDIR  ?= $(PREFIX)/bin
+LIBDIR  ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR  ?= $(PREFIX)/share/man
+DATADIR ?= $(PREFIX)/share/baton
+JOBS    ?= 4
+
+SAN ?=
+comma := ,
+BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+
+CFLAGS  ?= -O2 -g
+WARN    := -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+	-Wformat=2 -Wno-format-nonliteral -Wvla
+CPPFLAGS += -I. -D_GNU_SOURCE -DBATON_VERSION='"$(VERSION)"'
+ALL_CFLAGS := -std=c17 $(WARN) $(if $(DEV),-Werror) $(CFLAGS) -fno-strict-aliasing -fPIC \
+	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+ALL_LDFLAGS := $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed
+LIBS := -lev -linih -lsqlite3 -ljansson -lm
+
+CONF_SRC   := $(wildcard conf/*.c)
+WORKER_SRC := $(filter-out worker/client.c,$(wildcard worker/*.c)) $(wildcard worker/lock/*.c)
+CORE_SRC   := $(wildcard supervisor/core/*.c)
+SHELL_SRC  := $(wildcard supervisor/shell/*.c)
+CLI_SRC    := $(wildcard supervisor/cli/*.c)
+CLIENT_SRC := worker/client.c
+MAIN_SRC   := supervisor/main.c
+PART_SRC   := $(CONF_SRC) $(WORKER_SRC) $(CORE_SRC) $(SHELL_SRC) $(CLI_SRC)
+
+obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+PART_OBJ   := $(call obj,$(PART_SRC))
+MAIN_OBJ   := $(call obj,$(MAIN_SRC))
+CLIENT_OBJ := $(call obj,$(CLIENT_SRC))
+
+# Each tests/unit/test_*.c and tests/sim/*.c is a program of its own, on cmocka, linked with all
+# parts of baton but main.c; so is each tests/bench/*.c (without cmocka).
+UNIT_SRC  := $(wildcard tests/unit/test_*.c)
+SIM_SRC   := $(wildcard tests/sim/sim_*.c)
+BENCH_SRC := $(wildcard tests/bench/bench_*.c)
+HELPER_SRC := $(wildcard tests/lib/*.c)
+UNIT_BIN  := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
+SIM_BIN   := $(patsubst %.c,$(BUILD)/%,$(SIM_SRC))
+BENCH_BIN := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
+HELPER_BIN := $(patsubst %.c,$(BUILD)/%,$(HELPER_SRC))
+
+SONAME := libbaton.so.0
+
+.PHONY: all run check check-unit check-layers check-format bench soak install clean deps deps-check \
+	docs help format clang tests
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+all: $(BUILD)/baton $(BUILD)/libbaton.a $(BUILD)/$(SONAME) $(BUILD)/baton.pc
+
+help:
+	@sed -n 's/^#> //p' Makefile
+#> make            build build/baton and libbaton
+#> make run        install what is missing, build, run the demonstration (SECONDS=15 ends by itself)
+#> make check      install what is missing, build, run every test
+#> make bench      print the measured figures beside their bare limits
+#> make soak       the long fault storms
+#> make install    PREFIX=/usr/local DESTDIR=
+#> make format     clang-format over the sources
+#> make clean
+
+# --- building ---------------------------------------------------------------------------------
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/libparts.a: $(PART_OBJ)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+
+$(BUILD)/baton: $(MAIN_OBJ) $(BUILD)/libparts.a $(CLIENT_OBJ)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/libbaton.a: $(CLIENT_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/$(SONAME): $(CLIENT_OBJ) worker/libbaton.map
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=worker/libbaton.map \
+		-o $@ $(CLIENT_OBJ)
+	@ln -sf $(SONAME) $(BUILD)/libbaton.so
+
+$(BUILD)/baton.pc: worker/baton.pc.in Makefile
+	@mkdir -p $(@D)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' $< > $@
+
+# --- tests ------------------------------------------------------------------------------------
+$(UNIT_BIN) $(SIM_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libparts.a $(CLIENT_OBJ)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+$(BENCH_BIN) $(HELPER_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libparts.a $(CLIENT_OBJ)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+tests: all $(UNIT_BIN) $(SIM_BIN) $(HELPER_BIN)
+
+# The unit tests and the simulation of one build (the sanitizer build calls this one again).
+check-unit: $(UNIT_BIN) $(SIM_BIN)
+
+check: deps
+	@sh tests/run.sh
+
+deps:
+	@sh contrib/debian/install-deps.sh check
+
+deps-run:
+	@sh contrib/debian/install-deps.sh run
+
+run: deps-run
+	@$(MAKE) --no-print-directory all
+	@sh tests/lib/demo.sh "$(BUILD)/baton" "$(SECONDS)"
+
+bench: deps
+	@$(MAKE) --no-print-directory all $(BENCH_BIN) $(HELPER_BIN)
+	@sh tests/bench/run.sh "$(BUILD)"
+
+soak: deps
+	@$(MAKE) --no-print-directory tests
+	@BATON_SOAK=1 sh tests/run.sh
+
+check-layers:
+	@sh tests/lib/layers.sh "$(BUILD)"
+
+FORMAT_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+format:
+	clang-format -i $(FORMAT_FILES)
+check-format:
+	clang-format --dry-run -Werror $(FORMAT_FILES)
+
+# --- installing -------------------------------------------------------------------------------
+install: all
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
+		$(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
+		$(DESTDIR)$(DATADIR)/examples $(DESTDIR)$(DATADIR)/python/baton
+	install -m 755 $(BUILD)/baton $(DESTDIR)$(BINDIR)/baton
+	install -m 644 $(BUILD)/libbaton.a $(DESTDIR)$(LIBDIR)/libbaton.a
+	install -m 755 $(BUILD)/$(SONAME) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libbaton.so
+	install -m 644 $(BUILD)/baton.pc $(DESTDIR)$(LIBDIR)/pkgconfig/baton.pc
+	install -m 644 worker/baton.h $(DESTDIR)$(INCLUDEDIR)/baton.h
+	install -m 644 worker/libbaton.3 $(DESTDIR)$(MANDIR)/man3/libbaton.3
+	install -m 644 conf/baton.ini.5 $(DESTDIR)$(MANDIR)/man5/baton.ini.5
+	install -m 644 supervisor/baton.8 $(DESTDIR)$(MANDIR)/man8/baton.8
+	install -m 644 conf/baton.ini $(DESTDIR)$(DATADIR)/baton.ini
+	install -m 644 conf/examples/*.ini conf/examples/*.py $(DESTDIR)$(DATADIR)/examples/
+	install -m 644 contrib/python/baton/*.py $(DESTDIR)$(DATADIR)/python/baton/
+
+clean:
+	rm -rf build
+
+-include $(patsubst %.o,%.d,$(PART_OBJ) $(MAIN_OBJ) $(CLIENT_OBJ))
+-include $(patsubst %.c,$(BUILD)/%.d,$(UNIT_SRC) $(SIM_SRC) $(BENCH_SRC) $(HELPER_SRC))
