@@ -1,0 +1,139 @@
+/*
+ * The database lock behind one vtable: compare-and-swap on (term, holder, beat).
+ *
+ * Everything here may block on the disk and runs in the keeper (or in a command of the terminal),
+ * never in the supervisor. A store opens, transacts and closes per operation; it keeps no
+ * connection between two calls. election.md sections 1 and 2 are the contract.
+ */
+#ifndef BATON_WORKER_LOCK_STORE_H
+#define BATON_WORKER_LOCK_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conf/err.h"
+
+#define STORE_SCHEMA_VERSION 1
+#define STORE_ID_BYTES	     40  /* a UUID in text and its NUL */
+#define STORE_NAME_BYTES     128
+#define STORE_EXECUTORS	     32  /* candidate programs under one lock */
+
+enum store_outcome {
+	STORE_DONE,
+	STORE_REFUSED,	   /* compared and found different: the view holds the present row */
+	STORE_UNKNOWN,	   /* busy, I/O error, full, COMMIT failed: may or may not have happened */
+	STORE_UNAVAILABLE, /* certainly not done: cannot open, locked, missing directory, read-only */
+	STORE_MOVED,	   /* proven loss: the file was deleted, replaced, restored (DBMOVED, UUID) */
+	STORE_WRONG,	   /* will not work whatever we wait for: WAL, other application, network file
+			      system, newer schema, mount point, hard links. Exit status 78 */
+};
+
+struct store_row {
+	int64_t term, epoch;
+	bool held;
+	char holder[STORE_ID_BYTES];
+	int64_t beat, ttl_ms;
+	char boot_id[STORE_ID_BYTES], machine_id[STORE_ID_BYTES];
+	int64_t guard_ino;
+	bool pid1;
+	int64_t pid;
+	char hostname[STORE_NAME_BYTES], worker[STORE_NAME_BYTES];
+	int64_t created_at_us, heartbeat_at_us; /* wall clock, for people */
+};
+
+struct store_executor {
+	char program[STORE_NAME_BYTES], worker[STORE_NAME_BYTES];
+	int64_t term, pid, since_us;
+};
+
+enum store_floor { FLOOR_ABSENT, FLOOR_OK, FLOOR_OTHER_UUID, FLOOR_HIGHER, FLOOR_UNREADABLE };
+
+struct store_view {
+	bool exists;            /* false: no database (only with create = false) */
+	char db_uuid[STORE_ID_BYTES];
+	int schema_version;     /* 0 = the plain lock table people have; see migrations.c */
+	struct store_row row;
+	size_t executor_count;
+	struct store_executor executors[STORE_EXECUTORS];
+	enum store_floor floor; /* what the floor file says about this database */
+	int64_t floor_term;
+	bool overlay;           /* the file lies on overlayfs: warn once */
+	uint64_t device, inode; /* of the database file */
+};
+
+struct store_settings {
+	char database[4096];    /* absolute path */
+	char lock_name[STORE_NAME_BYTES];
+	bool unsafe_filesystem;
+	bool create;            /* inspect creates file and schema when missing (not `lock info`) */
+	int64_t history_keep_us;
+	int64_t busy_limit_ms;  /* how long an operation retries SQLITE_BUSY, in 1 ms steps + jitter */
+	/* who we are, for the row */
+	char instance[STORE_ID_BYTES], boot_id[STORE_ID_BYTES], machine_id[STORE_ID_BYTES];
+	char hostname[STORE_NAME_BYTES];
+	int64_t pid, guard_ino;
+	bool pid1;
+};
+
+struct store_expect { /* the row as observed */
+	int64_t term, beat;
+	char holder[STORE_ID_BYTES];
+	char db_uuid[STORE_ID_BYTES];
+};
+
+struct store;
+
+struct store_ops {
+	const char *name;
+	enum store_outcome (*inspect)(struct store *, struct store_view *ret_view, struct err *e);
+	/* CAS on EXPECT; term = epoch = EPOCH, held, beat 0, executor emptied; history; migrates;
+	 * COMMIT, then floor. REASON is kept as the end of the previous term ("released",
+	 * "takeover: stale", "takeover: holder dead"...). */
+	enum store_outcome (*acquire)(struct store *, const struct store_expect *expect,
+		int64_t epoch, int64_t ttl_ms, const char *reason, struct store_view *ret_view,
+		struct err *e);
+	/* (term, holder, held) must match; beat + 1. */
+	enum store_outcome (*renew)(struct store *, int64_t epoch, int64_t term, int64_t ttl_ms,
+		struct store_view *ret_view, struct err *e);
+	/* New term (> row's term) for PROGRAM's executor, in one transaction with the row; COMMIT,
+	 * then floor. WORKER "" : the program has no executor any more (its row is deleted) and the
+	 * term stays; REASON ends the program's former term in the history. */
+	enum store_outcome (*promote)(struct store *, int64_t epoch, int64_t term, int64_t new_term,
+		const char *program, const char *worker, int64_t pid, const char *reason,
+		struct store_view *ret_view, struct err *e);
+	/* Frees the row (holder '' , state 0); term stays. */
+	enum store_outcome (*release)(struct store *, int64_t epoch, int64_t term,
+		const char *reason, struct store_view *ret_view, struct err *e);
+	/* Frees a row of somebody else, CAS on EXPECT (lock release --force; the caller has proved
+	 * death or watched a ttl). */
+	enum store_outcome (*force_release)(struct store *, const struct store_expect *expect,
+		struct store_view *ret_view, struct err *e);
+	enum store_outcome (*claim)(struct store *, const char *program, int64_t term,
+		const char *job, int64_t fire_time_us, int attempt, struct err *e);
+	/* Newest first; calls EACH until it returns false. */
+	enum store_outcome (*history)(struct store *, int limit,
+		bool (*each)(const struct store_executor *of, int64_t ended_us, const char *holder,
+			const char *hostname, const char *reason, void *context),
+		void *context, struct err *e);
+	void (*close)(struct store *);
+};
+
+struct store {
+	const struct store_ops *ops;
+	struct store_settings settings;
+	void *private;
+};
+
+/* Bind a store to its settings; touches no file yet. */
+int store_sqlite_init(struct store *s, const struct store_settings *settings, struct err *e);
+/* A store in this process's memory, for tests: several stores may share one struct memory_database. */
+struct memory_database;
+struct memory_database *memory_database_new(void);
+void memory_database_free(struct memory_database *d);
+int store_memory_init(struct store *s, const struct store_settings *settings,
+	struct memory_database *d, struct err *e);
+
+const char *store_outcome_name(enum store_outcome o);
+
+#endif
