@@ -37,7 +37,8 @@ enum child_step {
 struct child_failure {
 	int step; /* enum child_step */
 	int error; /* errno */
-	int detail; /* CHILD_RLIMIT: the resource; else 0 */
+	int detail; /* CHILD_RLIMIT: the resource; CHILD_EXEC: 1 = the file is there, its interpreter
+		     * is not; else 0 */
 };
 
 struct child_fd {
