@@ -1,0 +1,65 @@
+/*
+ * The control server: connections, framing, credentials, queues. What a request means is not
+ * decided here (commands.c).
+ *
+ * A slow or silent client never delays anything: input at most CONTROL_REQUEST_BYTES a connection,
+ * output at most CONTROL_QUEUE_BYTES queued (then that client is dropped), at most
+ * CONTROL_CLIENTS connections (the next is told "busy" and closed); idle ones cost one descriptor.
+ */
+#ifndef BATON_SHELL_CONTROL_H
+#define BATON_SHELL_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <jansson.h>
+
+#include "conf/config.h"
+#include "supervisor/shell/loop.h"
+
+#define CONTROL_CLIENTS	    1024
+#define CONTROL_QUEUE_BYTES (4 * 1024 * 1024)
+
+struct control;
+struct control_connection;
+
+struct control_peer {
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+	bool trusted; /* root, the supervisor's own user, or control_owner */
+};
+
+struct control_handlers {
+	/* One request object (borrowed). ID is to be given back with the answer. */
+	void (*request)(void *context, struct control_connection *from, uint64_t id, const char *cmd,
+		json_t *request);
+	/* The connection is gone: forget what waits for it. */
+	void (*closed)(void *context, struct control_connection *gone);
+	void *context;
+};
+
+/* Binds PATH (folder /run/baton and /tmp/baton-UID are made when they are the parent and missing,
+ * 0700 resp. 0755 for root's). A socket of a living instance is refused (ERR_BUSY: "pid N has it"),
+ * a dead one replaced. The greeting carries INSTANCE. */
+int control_open(struct loop *l, const char *path, mode_t mode, const struct config_user *owner,
+	const char *instance, const struct control_handlers *h, struct control **ret, struct err *e);
+void control_server_close(struct control *c); /* flushes for at most 100 ms, unlinks if still ours */
+const char *control_path(const struct control *c);
+/* The path is still our socket (somebody may have deleted it: bind again then). */
+bool control_path_intact(const struct control *c);
+
+const struct control_peer *control_peer_of(const struct control_connection *c);
+void control_answer(struct control_connection *c, uint64_t id, json_t *result); /* steals RESULT */
+void control_fail(struct control_connection *c, uint64_t id, const char *code, const char *hint,
+	json_t *extra /* members added to "error", stolen, may be NULL */, const char *format, ...)
+	__attribute__((format(printf, 6, 7)));
+void control_progress(struct control_connection *c, uint64_t id, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* After this the connection gets every line given to control_broadcast. */
+void control_subscribe(struct control_connection *c);
+void control_broadcast(struct control *c, const char *json_line, size_t bytes);
+size_t control_subscribers(const struct control *c);
+
+#endif

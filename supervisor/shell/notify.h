@@ -1,0 +1,40 @@
+/*
+ * sd_notify(3) from the workers: one datagram socket with SO_PASSCRED per instance, in a private
+ * folder or abstract; the sender's pid (SCM_CREDENTIALS) is given with each message, the caller
+ * checks it against its process trees. Also the way out: messages to baton's own NOTIFY_SOCKET.
+ */
+#ifndef BATON_SHELL_NOTIFY_H
+#define BATON_SHELL_NOTIFY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "conf/err.h"
+#include "supervisor/shell/loop.h"
+
+struct notify_message {
+	pid_t pid;       /* of the sender, by the kernel's word */
+	uid_t uid;
+	bool ready, stopping, reloading, watchdog;
+	int64_t extend_timeout_us; /* 0 = not said */
+	pid_t mainpid;   /* 0 = not said */
+	char status[256];/* "" = not said; control characters replaced */
+	bool has_status;
+};
+
+struct notify;
+/* The socket's address for NOTIFY_SOCKET is in notify_address(). RECEIVED is called for each well
+ * formed datagram; malformed or oversized ones are counted and dropped. Descriptors that a stranger
+ * attaches are closed. At most 64 datagrams a round are read. */
+int notify_open(struct loop *l, const char *instance,
+	void (*received)(void *context, const struct notify_message *m), void *context,
+	struct notify **ret_notify, struct err *e);
+const char *notify_address(const struct notify *n);
+void notify_close(struct notify *n);
+/* Parse one datagram's text (pure; for tests). 0 or ERR_PROTOCOL. */
+int notify_parse(const char *text, size_t bytes, struct notify_message *ret, struct err *e);
+/* Send to our own NOTIFY_SOCKET (systemd above us); false when there is none. */
+bool notify_parent(const char *text);
+
+#endif
