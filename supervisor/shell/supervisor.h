@@ -1,0 +1,21 @@
+/*
+ * The supervisor as one call: what `baton run` does.
+ */
+#ifndef BATON_SHELL_SUPERVISOR_H
+#define BATON_SHELL_SUPERVISOR_H
+
+#include <stdbool.h>
+
+#include "conf/config.h"
+
+struct run_options {
+	const char *config_path;
+	enum config_force force;
+	const char *control_path; /* -s; NULL = what the file says */
+	bool detach;		  /* -d */
+};
+
+/* Run until the instance ends. Errors are printed. Returns the exit status (cli.md). */
+int supervisor_run(const struct run_options *o);
+
+#endif
