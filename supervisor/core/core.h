@@ -1,0 +1,287 @@
+/*
+ * The core: all policy of a supervisor, pure. An event goes in, a bounded list of actions comes
+ * out. No system call, no clock, no allocation, no logging.
+ *
+ * The shell owns the memory: the arrays of workers and programs are slots that are used and freed
+ * by the core; the shell makes room (core_room) before events that may need more. Slots are
+ * referred to by number everywhere, so the arrays may be moved between two events.
+ */
+#ifndef BATON_CORE_CORE_H
+#define BATON_CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conf/config.h"
+#include "supervisor/core/event.h"
+#include "supervisor/core/plan.h"
+
+#define CORE_MS	    INT64_C(1000000)
+#define CORE_SECOND INT64_C(1000000000)
+
+/* --- worker_fsm: one worker ---------------------------------------------------------------- */
+#define WORKER_STATES(X)                                                                           \
+	X(STOPPED, "stopped")                                                                      \
+	X(STARTING, "starting")                                                                    \
+	X(RUNNING, "running")                                                                      \
+	X(STOPPING, "stopping") /* its processes are on their way out, whatever comes then */      \
+	X(BACKOFF, "backoff")                                                                      \
+	X(EXITED, "exited")                                                                        \
+	X(FATAL, "fatal")                                                                          \
+	X(STANDBY, "standby") /* executor = only, and the lock is not ours or not promoted yet */
+
+enum worker_state {
+#define X(name, text) WORKER_##name,
+	WORKER_STATES(X)
+#undef X
+	WORKER_STATE_COUNT
+};
+
+enum worker_after { /* what follows when the tree is gone */
+	AFTER_STOPPED,
+	AFTER_RESTART,
+	AFTER_BACKOFF,
+	AFTER_EXITED,
+	AFTER_FATAL,
+};
+
+struct worker {
+	bool used;
+	int program, index;
+	uint64_t id;	     /* of the present (or last) process: higher at every spawn */
+	uint32_t generation; /* of the program's configuration it was started with */
+	const struct config_program *settings; /* that configuration */
+	enum worker_state state;
+	int64_t since_ns;
+	const char *reason;
+	int64_t deadline_ns; /* of this state; 0 = none */
+	enum worker_after after;
+	bool remove;	     /* free the slot when it is down */
+	bool alive;	     /* its main process was forked and not reaped yet */
+	bool tree;	     /* between fork and GONE */
+	bool held;	     /* forked, waits for RELEASE_CHILD */
+	bool ready;
+	bool draining;	     /* STOPPING, but the executor is still handing off: no signal yet */
+	bool term_sent, kill_sent;
+	bool waits_promotion;/* to be spawned as executor when the COMMIT is through */
+	bool settled_once;   /* it has been ready at least once since the last operator's start */
+	int pid;
+	int exit_code, exit_signal; /* of the last one; code -1 = none yet */
+	bool exit_oom, spawn_failed;
+	int failures;	     /* starts failed in a row */
+	int repeats;	     /* early exits in a row */
+	uint64_t restarts;
+	int64_t started_ns, ready_ns, watchdog_ns, kill_ns;
+	int executor_env;    /* -1 unset, 0, 1 */
+	uint64_t term;	     /* executor_env = 1: its term */
+};
+
+/* --- executor_fsm: one candidate program --------------------------------------------------- */
+#define EXECUTOR_STATES(X)                                                                         \
+	X(NONE, "none")                                                                            \
+	X(PROMOTING, "promoting")                                                                  \
+	X(EXECUTING, "executing")                                                                  \
+	X(DRAINING, "draining") /* demoted or dead: its tree or its `demoted` is awaited */
+
+enum executor_state {
+#define X(name, text) EXECUTOR_##name,
+	EXECUTOR_STATES(X)
+#undef X
+	EXECUTOR_STATE_COUNT
+};
+
+enum promote_phase { PHASE_STOP, PHASE_COMMIT, PHASE_SPAWN, PHASE_ARM };
+
+struct executor {
+	bool exists;	     /* the program is a candidate program */
+	enum executor_state state;
+	int64_t since_ns;
+	const char *reason;
+	int64_t deadline_ns;
+	int worker;	     /* slot; -1 = none */
+	uint64_t term;
+	enum promote_phase phase;
+	bool committing;     /* its promote request is in flight */
+	bool armed;
+	int64_t arm_by_ns;   /* the deadman must have answered by then; 0 = it has */
+	bool shown;	     /* the page carries a deadline */
+	bool answered, unanswered_told;
+	bool demoted;	     /* DRAINING: `demoted` was heard */
+	bool stop_after;     /* DRAINING: the worker is to be stopped, not only demoted */
+	int64_t busy;
+	int64_t promoted_ns;
+	int64_t not_before_ns; /* promotion backoff */
+	int short_lived;
+	int next;	     /* the successor an operator asked for; -1 = any */
+	int last;	     /* who had it before a handoff: not chosen again if there is another */
+};
+
+/* --- pool: one program --------------------------------------------------------------------- */
+struct program {
+	bool used;
+	const struct config *config;
+	const struct config_program *settings;
+	int position;        /* in config->programs */
+	uint32_t generation; /* counts changes that need new processes */
+	int wanted;	     /* workers; 0 when stopped */
+	int count;	     /* workers when started */
+	bool started;	     /* an operator or autostart wants it */
+	bool held_back;	     /* a dependency is missing */
+	bool leaving;	     /* taken out of the configuration */
+	bool replacing;	     /* older generations are being replaced */
+	int replacing_worker;/* slot of the one under way; -1 */
+	bool replace_failed;
+	struct executor executor;
+};
+
+/* --- election_fsm: the instance ------------------------------------------------------------ */
+#define ELECTION_STATES(X)                                                                         \
+	X(OFF, "off") /* no [scheduler], or not up yet */                                          \
+	X(STANDBY, "standby")                                                                      \
+	X(ACQUIRING, "acquiring")                                                                  \
+	X(HOLDING, "holding")                                                                      \
+	X(RELEASING, "releasing") /* executors drain, then the row is freed */                     \
+	X(LOST, "lost") /* executors are being killed; the byte is still locked */
+
+enum election_state {
+#define X(name, text) ELECTION_##name,
+	ELECTION_STATES(X)
+#undef X
+	ELECTION_STATE_COUNT
+};
+
+struct election {
+	enum election_state state;
+	int64_t since_ns;
+	const char *reason;
+	struct lock_view view; /* last row seen */
+	bool decided;	       /* the first answer is in (or failed) */
+	bool unavailable;      /* the last answer was no answer */
+	int64_t unavailable_since_ns;
+	bool wrong;	       /* the database is wrong; told */
+	bool conflict_told, held_told;
+	char told_holder[CORE_ID_BYTES];
+	int64_t told_epoch;
+	/* watching as a standby */
+	int64_t watch_since_ns;
+	bool watching;
+	bool first_look;       /* nothing seen yet */
+	int64_t inspect_ns;    /* when to look next; 0 = now */
+	int64_t stay_out_ns;   /* not before, after a step-down */
+	int64_t waiting_epoch; /* a waiter blocks on this byte; 0 = none */
+	int64_t free_since_ns, free_epoch, cleared; /* what it said */
+	bool inspect_wanted;
+	/* as the holder */
+	int64_t epoch, term;
+	char db_uuid[CORE_ID_BYTES];
+	int64_t t0_ns;	       /* of the last renewal that is certain */
+	int64_t ttl_ns;	       /* that renewal's */
+	int64_t soft_ns, hard_ns;
+	int64_t renew_ns;      /* when the next is due */
+	bool failing;	       /* renewals fail */
+	bool lease_lost_told;
+	int64_t candidateless_ns; /* since when no program has a candidate; 0 = some has */
+	bool stop_after_release;
+	int release_tries;
+	/* the request in flight */
+	struct core_request request;
+	int64_t sent_ns, answer_by_ns;
+};
+
+/* --- lifecycle_fsm ------------------------------------------------------------------------- */
+#define LIFECYCLE_STATES(X)                                                                        \
+	X(BOOT, "starting")                                                                        \
+	X(RUNNING, "running")                                                                      \
+	X(STOPPING, "stopping")                                                                    \
+	X(DOWN, "down")
+
+enum lifecycle_state {
+#define X(name, text) LIFECYCLE_##name,
+	LIFECYCLE_STATES(X)
+#undef X
+	LIFECYCLE_STATE_COUNT
+};
+
+/* The start-up graph: each stage and what it needs. */
+#define CORE_STAGES(X)                                                                             \
+	X(CONFIGURATION, "configuration", 0)                                                       \
+	X(DIRECTORIES, "directories", STAGE_BIT(CONFIGURATION))                                    \
+	X(LOG, "log", STAGE_BIT(DIRECTORIES))                                                      \
+	X(CONTROL, "control", STAGE_BIT(LOG))                                                      \
+	X(SOCKETS, "sockets", STAGE_BIT(LOG))                                                      \
+	X(GUARDIAN, "deadman", STAGE_BIT(LOG))                                                     \
+	X(DATABASE, "database", STAGE_BIT(LOG) | STAGE_BIT(CONTROL))                               \
+	X(ELECTION, "election", STAGE_BIT(DATABASE) | STAGE_BIT(GUARDIAN))                         \
+	X(PROGRAMS, "programs", STAGE_BIT(SOCKETS) | STAGE_BIT(CONTROL) | STAGE_BIT(GUARDIAN))
+
+enum core_stage {
+#define X(name, text, needs) STAGE_##name,
+	CORE_STAGES(X)
+#undef X
+	STAGE_COUNT
+};
+#define STAGE_BIT(name) (1u << STAGE_##name)
+
+struct lifecycle {
+	enum lifecycle_state state;
+	int64_t since_ns;
+	const char *reason;
+	int64_t deadline_ns;
+	unsigned up, asked;
+	enum shutdown_mode mode;
+	int exit_status;
+	int64_t boot_ns;
+	int stop_level; /* the level that is being stopped */
+};
+
+struct core {
+	struct worker *workers;
+	int worker_slots;
+	struct program *programs;
+	int program_slots;
+	struct config *config;
+	struct election election;
+	struct lifecycle lifecycle;
+	uint64_t next_spawn_id, next_request_id;
+	uint64_t random;     /* state of the jitter's generator */
+	uint64_t impossible; /* events that a table says cannot happen */
+	bool dirty;	     /* wanted and actual may differ */
+	/* for the time of one core_handle */
+	int64_t now_ns;
+	struct plan *plan;
+};
+
+/* SEED: any number. The arrays may be NULL with 0 slots. */
+void core_init(struct core *c, struct config *config, uint64_t seed);
+/* Slots that handling E may need in all, so that the shell can make room before (zeroed). */
+int core_room_workers(const struct core *c, const struct event *e);
+int core_room_programs(const struct core *c, const struct event *e);
+/* Actions that one event can cause at most. */
+size_t core_plan_capacity(const struct core *c);
+/* The one entry. PLAN is appended to. */
+void core_handle(struct core *c, const struct event *e, int64_t now_ns, struct plan *plan);
+/* When a TIMER event is due; 0 = never. */
+int64_t core_next_deadline(const struct core *c);
+
+/* --- for the machines ---------------------------------------------------------------------- */
+struct action *core_push(struct core *c, enum action_kind kind);
+void core_report(struct core *c, enum report_about about, int program, int worker, int from, int to,
+	const char *reason);
+uint64_t core_random(struct core *c);
+struct worker *core_worker(struct core *c, int slot);   /* NULL for -1 */
+struct program *core_program(struct core *c, int slot); /* NULL for -1 */
+int core_worker_slot(const struct core *c, const struct worker *w);
+int core_program_slot(const struct core *c, const struct program *p);
+int core_find_worker(const struct core *c, int program, int index); /* -1 */
+int core_find_program(const struct core *c, const char *name);	   /* -1 */
+/* Next used worker slot of PROGRAM after SLOT (-1 to begin); -1 at the end. */
+int core_next_worker(const struct core *c, int program, int slot);
+
+const char *worker_state_name(enum worker_state s);
+const char *executor_state_name(enum executor_state s);
+const char *election_state_name(enum election_state s);
+const char *lifecycle_state_name(enum lifecycle_state s);
+const char *stage_name(enum core_stage s);
+
+#endif

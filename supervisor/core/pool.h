@@ -1,0 +1,24 @@
+/* Wanted against actual workers: start order, scale, replacement of changed programs, stop order. */
+#ifndef BATON_CORE_POOL_H
+#define BATON_CORE_POOL_H
+
+#include "supervisor/core/core.h"
+
+/* Take a configuration's programs over: CLASSES as diff says (NULL = all are new). */
+void pool_configure(struct core *c, struct config *config, const enum diff_class *classes);
+/* Bring actual towards wanted; cheap when nothing is to be done. */
+void pool_run(struct core *c);
+void pool_start(struct core *c, int program, int worker);
+void pool_stop(struct core *c, int program, int worker);
+void pool_restart(struct core *c, int program, int worker);
+void pool_scale(struct core *c, int program, int count);
+/* A worker has come to rest, or has become ready. */
+void pool_worker_changed(struct core *c, struct worker *w);
+/* Is this program (all its wanted workers) ready / started / done? */
+bool pool_is_ready(const struct core *c, int program);
+/* Begin stopping, level by level; true when every worker is down. */
+bool pool_stop_all(struct core *c, const char *reason);
+bool pool_all_down(const struct core *c);
+int64_t pool_deadline(const struct core *c);
+
+#endif

@@ -1,0 +1,581 @@
+#include <assert.h>
+#include <stddef.h>
+
+#include "supervisor/core/worker_fsm.h"
+#include "supervisor/core/backoff.h"
+#include "supervisor/core/executor_fsm.h"
+#include "supervisor/core/lifecycle_fsm.h"
+#include "supervisor/core/pool.h"
+
+/* A worker that was ready this long before it ended was healthy: its next start is not delayed. */
+#define HEALTHY_NS (10 * CORE_SECOND)
+/* fork and exec together; only a hung file system takes this long. */
+#define EXEC_NS (30 * CORE_SECOND)
+/* SIGKILL is sent again, and said again, while a tree does not end. */
+#define REKILL_NS (5 * CORE_SECOND)
+
+static const char *const event_names[] = {
+#define X(name) #name,
+	WORKER_EVENTS(X)
+#undef X
+};
+
+const char *worker_event_name(enum worker_event e)
+{
+	return event_names[e];
+}
+
+static struct program *program_of(struct core *c, const struct worker *w)
+{
+	return &c->programs[w->program];
+}
+
+/* The one setter. */
+static void worker_enter(struct core *c, struct worker *w, enum worker_state s, const char *reason)
+{
+	enum worker_state from = w->state;
+
+	w->state = s;
+	w->since_ns = c->now_ns;
+	w->reason = reason;
+	w->deadline_ns = 0;
+	if (s != WORKER_RUNNING)
+		w->ready = false;
+	c->dirty = true;
+	core_report(c, REPORT_WORKER, w->program, core_worker_slot(c, w), (int)from, (int)s, reason);
+	pool_worker_changed(c, w);
+}
+
+bool worker_is_down(const struct worker *w)
+{
+	return !w->tree;
+}
+
+bool worker_is_candidate(const struct worker *w)
+{
+	return w->used && w->state == WORKER_RUNNING && w->ready && w->alive && !w->remove;
+}
+
+/* --- starting ------------------------------------------------------------------------------ */
+static void spawn(struct core *c, struct worker *w, bool held, int env, uint64_t term)
+{
+	struct program *p = program_of(c, w);
+	struct action *a;
+
+	w->id = ++c->next_spawn_id;
+	w->settings = p->settings;
+	w->generation = p->generation;
+	w->tree = true;
+	w->alive = w->ready = w->draining = w->term_sent = w->kill_sent = false;
+	w->waits_promotion = w->spawn_failed = false;
+	w->held = held;
+	w->pid = 0;
+	w->executor_env = env;
+	w->term = term;
+	w->after = AFTER_STOPPED;
+	w->started_ns = c->now_ns;
+	w->watchdog_ns = 0;
+	a = core_push(c, ACTION_SPAWN);
+	a->worker = core_worker_slot(c, w);
+	a->program = w->program;
+	a->id = w->id;
+	a->held = held;
+	a->executor_env = env;
+	a->term = term;
+	worker_enter(c, w, WORKER_STARTING, held ? "becomes executor" : "start");
+	w->deadline_ns = c->now_ns + EXEC_NS;
+}
+
+void worker_spawn_executor(struct core *c, struct worker *w, uint64_t term)
+{
+	assert(worker_is_down(w));
+	spawn(c, w, true, 1, term);
+}
+
+static void start(struct core *c, struct worker *w, const struct event *e)
+{
+	struct program *p = program_of(c, w);
+
+	(void)e;
+	if (p->settings->executor == EXECUTOR_ONLY) {
+		if (w->state != WORKER_STANDBY)
+			worker_enter(c, w, WORKER_STANDBY, "runs where the lock is held");
+		return;
+	}
+	if (executor_claims_spawn(c, w))
+		return;
+	spawn(c, w, false,
+		p->executor.exists && p->settings->promote == PROMOTE_RESPAWN ? 0 : -1, 0);
+}
+
+static void spawned(struct core *c, struct worker *w, const struct event *e)
+{
+	w->alive = true;
+	w->pid = e->pid;
+	if (w->held && w->state == WORKER_STARTING)
+		executor_handle(c, program_of(c, w), EXECUTOR_EVENT_FORKED, e);
+}
+
+static void spawned_late(struct core *c, struct worker *w, const struct event *e)
+{
+	spawned(c, w, e);
+	w->after = w->after == AFTER_RESTART ? AFTER_RESTART : AFTER_STOPPED;
+}
+
+static void become_ready(struct core *c, struct worker *w)
+{
+	w->failures = 0;
+	w->settled_once = true;
+	w->ready_ns = c->now_ns;
+	worker_enter(c, w, WORKER_RUNNING, "ready");
+	w->ready = true;
+	if (w->settings->watchdog_ns > 0) {
+		w->watchdog_ns = c->now_ns;
+		w->deadline_ns = c->now_ns + w->settings->watchdog_ns;
+	}
+	pool_worker_changed(c, w);
+}
+
+static void execed(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	w->held = false;
+	if (w->settings->ready == READY_NOTIFY) {
+		w->deadline_ns = c->now_ns + w->settings->ready_timeout_ns;
+	} else if (w->settings->startsecs_ns <= 0) {
+		become_ready(c, w);
+	} else {
+		w->deadline_ns = c->now_ns + w->settings->startsecs_ns;
+	}
+}
+
+static void said_ready(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	if (w->settings->ready == READY_NOTIFY)
+		become_ready(c, w);
+}
+
+/* --- ending -------------------------------------------------------------------------------- */
+static void send_kill(struct core *c, struct worker *w)
+{
+	struct action *a;
+	bool tree = w->settings->kill_tree || executor_is(c, w) ||
+		w->settings->executor != EXECUTOR_NO;
+
+	w->kill_ns = w->kill_sent ? w->kill_ns : c->now_ns;
+	w->kill_sent = true;
+	w->deadline_ns = c->now_ns + REKILL_NS;
+	a = core_push(c, tree ? ACTION_KILL_TREE : ACTION_SIGNAL);
+	a->worker = core_worker_slot(c, w);
+	a->id = w->id;
+	a->signal = 9;
+	a->group = w->settings->killasgroup;
+}
+
+static void send_term(struct core *c, struct worker *w)
+{
+	struct action *a;
+
+	w->draining = false;
+	w->term_sent = true;
+	w->deadline_ns = c->now_ns + lifecycle_stop_ns(c, w->settings->stopwaitsecs_ns);
+	if (!w->alive && w->pid == 0)
+		return; /* not forked yet: SPAWNED comes, the deadline kills */
+	a = core_push(c, ACTION_SIGNAL);
+	a->worker = core_worker_slot(c, w);
+	a->id = w->id;
+	a->signal = w->settings->stopsignal;
+	a->group = w->settings->stopasgroup;
+}
+
+static void stop(struct core *c, struct worker *w, const struct event *e)
+{
+	struct program *p = program_of(c, w);
+
+	(void)e;
+	if (executor_is(c, w) && p->executor.state != EXECUTOR_PROMOTING &&
+		!(p->executor.state == EXECUTOR_DRAINING && p->executor.demoted)) {
+		w->draining = true;
+		worker_enter(c, w, WORKER_STOPPING, w->reason);
+		w->draining = true;
+		executor_drain(c, p, lifecycle_is_stopping(c) ? 1 : 0, true, "its worker stops");
+		return;
+	}
+	worker_enter(c, w, WORKER_STOPPING, w->reason);
+	if (w->held) { /* it has not begun: nothing to be graceful about */
+		send_kill(c, w);
+		return;
+	}
+	send_term(c, w);
+}
+
+static void drained(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	if (w->draining && !w->term_sent)
+		send_term(c, w);
+}
+
+static void kill_now(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	if (w->state != WORKER_STOPPING)
+		worker_enter(c, w, WORKER_STOPPING, w->reason);
+	w->draining = false;
+	send_kill(c, w);
+}
+
+/* The exit decides what follows when the rest of the tree is gone. */
+static enum worker_after after_exit(struct core *c, struct worker *w, bool was_ready)
+{
+	const struct config_program *s = w->settings;
+	bool expected = false;
+
+	if (!was_ready) {
+		w->failures++;
+		if (s->startretries >= 0 && w->failures > s->startretries)
+			return AFTER_FATAL;
+		return AFTER_BACKOFF;
+	}
+	for (size_t i = 0; i < s->exitcode_count && w->exit_signal == 0; i++)
+		expected = expected || s->exitcodes[i] == w->exit_code;
+	if (s->autorestart == AUTORESTART_NO ||
+		(s->autorestart == AUTORESTART_UNEXPECTED && expected))
+		return AFTER_EXITED;
+	w->repeats = c->now_ns - w->ready_ns >= HEALTHY_NS ? 0 : w->repeats + 1;
+	if (w->repeats > 1 && !s->restart_linear)
+		return AFTER_BACKOFF;
+	return AFTER_RESTART;
+}
+
+static void record_exit(struct worker *w, const struct event *e)
+{
+	w->alive = false;
+	w->exit_code = e->code;
+	w->exit_signal = e->signal;
+	w->exit_oom = e->oom;
+}
+
+static void collect(struct core *c, struct worker *w)
+{
+	struct action *a = core_push(c, ACTION_COLLECT);
+
+	a->worker = core_worker_slot(c, w);
+	a->id = w->id;
+	a->tree = w->settings->kill_tree || w->settings->executor != EXECUTOR_NO;
+	/* Asked to stop: the rest of the tree gets the same signal and the rest of the time. */
+	a->signal = w->term_sent && !w->kill_sent ? w->settings->stopsignal : 9;
+}
+
+static void died(struct core *c, struct worker *w, const struct event *e)
+{
+	bool was_ready = w->state == WORKER_RUNNING;
+	struct program *p = program_of(c, w);
+
+	record_exit(w, e);
+	w->after = after_exit(c, w, was_ready);
+	worker_enter(c, w, WORKER_STOPPING, was_ready ? "exited" : "exited too quickly");
+	w->deadline_ns = c->now_ns + REKILL_NS;
+	if (executor_is(c, w))
+		executor_handle(c, p, EXECUTOR_EVENT_DIED, e);
+	w->kill_ns = c->now_ns;
+	collect(c, w);
+}
+
+static void died_stopping(struct core *c, struct worker *w, const struct event *e)
+{
+	struct program *p = program_of(c, w);
+
+	record_exit(w, e);
+	if (w->deadline_ns == 0)
+		w->deadline_ns = c->now_ns + REKILL_NS;
+	if (executor_is(c, w))
+		executor_handle(c, p, EXECUTOR_EVENT_DIED, e);
+	collect(c, w);
+}
+
+static void spawn_failed(struct core *c, struct worker *w, const struct event *e)
+{
+	struct program *p = program_of(c, w);
+
+	(void)e;
+	w->spawn_failed = true;
+	w->exit_code = -1;
+	if (!w->alive) { /* nothing was forked */
+		w->after = after_exit(c, w, false);
+		worker_enter(c, w, WORKER_STOPPING, "cannot start");
+		w->tree = false;
+		if (executor_is(c, w))
+			executor_handle(c, p, EXECUTOR_EVENT_DIED, e);
+		worker_handle(c, w, WORKER_EVENT_GONE, e);
+		return;
+	}
+	/* forked, exec failed: DIED follows from the reaper */
+	w->reason = "cannot start";
+}
+
+static void spawn_failed_stopping(struct core *c, struct worker *w, const struct event *e)
+{
+	w->spawn_failed = true;
+	if (!w->alive)
+		worker_handle(c, w, WORKER_EVENT_GONE, e);
+}
+
+static void enter_backoff(struct core *c, struct worker *w)
+{
+	const struct config_program *s = w->settings;
+	int n = w->failures > 0 ? w->failures : w->repeats - 1;
+	int64_t delay;
+
+	if (s->restart_linear)
+		delay = backoff_linear(s->restart_backoff_ns, n);
+	else
+		delay = backoff_doubling(s->restart_backoff_ns, s->restart_backoff_max_ns, n,
+			s->restart_jitter ? core_random(c) : 0);
+	worker_enter(c, w, WORKER_BACKOFF, w->spawn_failed ? "cannot start" : "exited too quickly");
+	w->deadline_ns = c->now_ns + (delay > 0 ? delay : 1);
+}
+
+static void come_to_rest(struct core *c, struct worker *w)
+{
+	struct program *p = program_of(c, w);
+
+	switch (w->after) {
+	case AFTER_STOPPED:
+		worker_enter(c, w, WORKER_STOPPED, w->reason);
+		break;
+	case AFTER_RESTART:
+		w->restarts++;
+		start(c, w, NULL);
+		break;
+	case AFTER_BACKOFF:
+		w->restarts++;
+		enter_backoff(c, w);
+		break;
+	case AFTER_EXITED:
+		worker_enter(c, w, WORKER_EXITED, w->reason);
+		if (p->settings->on_exit == ON_END_EXIT)
+			lifecycle_shutdown(c, SHUTDOWN_GRACEFUL, 0, "a program with on_exit = exit ended");
+		break;
+	case AFTER_FATAL:
+		worker_enter(c, w, WORKER_FATAL,
+			w->spawn_failed ? "cannot start" : "exited too quickly, too often");
+		if (p->settings->fatal_retry_ns > 0)
+			w->deadline_ns = c->now_ns + p->settings->fatal_retry_ns;
+		if (p->settings->on_fatal == ON_END_EXIT)
+			lifecycle_shutdown(c, SHUTDOWN_GRACEFUL, 70, "a program with on_fatal = exit failed");
+		break;
+	}
+}
+
+static void gone(struct core *c, struct worker *w, const struct event *e)
+{
+	struct program *p = program_of(c, w);
+
+	w->tree = w->alive = w->held = w->draining = false;
+	w->pid = 0;
+	w->deadline_ns = 0;
+	if (lifecycle_is_stopping(c))
+		w->after = AFTER_STOPPED;
+	if (executor_is(c, w))
+		executor_handle(c, p, EXECUTOR_EVENT_GONE, e);
+	if (w->remove) {
+		worker_enter(c, w, WORKER_STOPPED, "removed");
+		w->used = false;
+		return;
+	}
+	come_to_rest(c, w);
+}
+
+/* --- time ---------------------------------------------------------------------------------- */
+static void starting_deadline(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	if (!w->alive || w->held || w->settings->ready == READY_NOTIFY ||
+		c->now_ns - w->started_ns < w->settings->startsecs_ns) {
+		w->failures++;
+		w->after = w->settings->startretries >= 0 &&
+				w->failures > w->settings->startretries
+			? AFTER_FATAL
+			: AFTER_BACKOFF;
+		w->reason = "not ready in time";
+		kill_now(c, w, NULL);
+		return;
+	}
+	become_ready(c, w);
+}
+
+static void running_deadline(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	/* The only deadline of a running worker is its watchdog. An executor loses the baton first:
+	 * killing it clears its page before anything else. */
+	w->after = AFTER_RESTART;
+	w->repeats++;
+	w->reason = "watchdog: no WATCHDOG=1 in time";
+	worker_enter(c, w, WORKER_STOPPING, w->reason);
+	if (executor_is(c, w))
+		executor_handle(c, program_of(c, w), EXECUTOR_EVENT_LOSE, NULL);
+	if (!w->kill_sent)
+		send_kill(c, w);
+}
+
+static void stopping_deadline(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	if (w->kill_sent && c->now_ns - w->kill_ns >= REKILL_NS)
+		core_report(c, REPORT_WORKER, w->program, core_worker_slot(c, w), WORKER_STOPPING,
+			WORKER_STOPPING, "does not end after SIGKILL");
+	send_kill(c, w);
+}
+
+static void retry(struct core *c, struct worker *w, const struct event *e)
+{
+	w->deadline_ns = 0;
+	if (w->state == WORKER_FATAL)
+		w->failures = 0;
+	start(c, w, e);
+}
+
+static void watchdog(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	w->watchdog_ns = c->now_ns;
+	if (w->settings->watchdog_ns > 0)
+		w->deadline_ns = c->now_ns + w->settings->watchdog_ns;
+}
+
+static void extend(struct core *c, struct worker *w, const struct event *e)
+{
+	if (w->deadline_ns != 0 && e->number > 0 && e->number < 3600 * INT64_C(1000000) &&
+		c->now_ns + e->number * 1000 > w->deadline_ns && !w->kill_sent)
+		w->deadline_ns = c->now_ns + e->number * 1000;
+}
+
+static void start_later(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	(void)c;
+	if (!w->remove)
+		w->after = AFTER_RESTART;
+}
+
+static void stop_resting(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)e;
+	w->waits_promotion = false;
+	if (w->remove) {
+		worker_enter(c, w, WORKER_STOPPED, "removed");
+		w->used = false;
+		return;
+	}
+	if (w->after == AFTER_RESTART)
+		start(c, w, NULL);
+	else
+		worker_enter(c, w, WORKER_STOPPED, w->reason);
+}
+
+static void ignore(struct core *c, struct worker *w, const struct event *e)
+{
+	(void)c;
+	(void)w;
+	(void)e;
+}
+
+struct worker_rule {
+	void (*run)(struct core *c, struct worker *w, const struct event *e);
+};
+
+#define IGNORE {ignore}
+#define S(name) WORKER_##name
+#define E(name) WORKER_EVENT_##name
+
+/* clang-format off */
+static const struct worker_rule rules[WORKER_STATE_COUNT][WORKER_EVENT_COUNT] = {
+	[S(STOPPED)] = {
+		[E(START)] = {start}, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
+		[E(DEADLINE)] = IGNORE, [E(DRAINED)] = IGNORE,
+	},
+	[S(STANDBY)] = {
+		[E(START)] = IGNORE, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
+		[E(DEADLINE)] = IGNORE, [E(DRAINED)] = IGNORE,
+	},
+	[S(EXITED)] = {
+		[E(START)] = {start}, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
+		[E(DEADLINE)] = IGNORE, [E(DRAINED)] = IGNORE,
+	},
+	[S(FATAL)] = {
+		[E(START)] = {start}, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
+		[E(DEADLINE)] = {retry}, [E(DRAINED)] = IGNORE,
+	},
+	[S(BACKOFF)] = {
+		[E(START)] = {start}, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
+		[E(DEADLINE)] = {retry}, [E(DRAINED)] = IGNORE,
+	},
+	[S(STARTING)] = {
+		[E(START)] = IGNORE, [E(STOP)] = {stop}, [E(KILL)] = {kill_now},
+		[E(SPAWNED)] = {spawned}, [E(SPAWN_FAILED)] = {spawn_failed}, [E(EXECED)] = {execed},
+		[E(READY)] = {said_ready}, [E(DIED)] = {died}, [E(EXTEND)] = {extend},
+		[E(WATCHDOG)] = IGNORE, [E(DEADLINE)] = {starting_deadline}, [E(DRAINED)] = IGNORE,
+	},
+	[S(RUNNING)] = {
+		[E(START)] = IGNORE, [E(STOP)] = {stop}, [E(KILL)] = {kill_now},
+		[E(EXECED)] = IGNORE, [E(READY)] = IGNORE, [E(DIED)] = {died}, [E(EXTEND)] = {extend},
+		[E(WATCHDOG)] = {watchdog}, [E(DEADLINE)] = {running_deadline}, [E(DRAINED)] = IGNORE,
+	},
+	[S(STOPPING)] = {
+		[E(START)] = {start_later}, [E(STOP)] = IGNORE, [E(KILL)] = {kill_now},
+		[E(SPAWNED)] = {spawned_late}, [E(SPAWN_FAILED)] = {spawn_failed_stopping},
+		[E(EXECED)] = IGNORE, [E(READY)] = IGNORE, [E(DIED)] = {died_stopping},
+		[E(GONE)] = {gone}, [E(DRAINED)] = {drained}, [E(EXTEND)] = {extend},
+		[E(WATCHDOG)] = IGNORE, [E(DEADLINE)] = {stopping_deadline},
+	},
+};
+/* clang-format on */
+
+bool worker_table_has(enum worker_state s, enum worker_event e)
+{
+	return rules[s][e].run != NULL;
+}
+
+void worker_handle(struct core *c, struct worker *w, enum worker_event what, const struct event *e)
+{
+	const struct worker_rule *r = &rules[w->state][what];
+
+	if (what == WORKER_EVENT_DEADLINE)
+		w->deadline_ns = 0;
+	if (r->run == NULL) {
+		c->impossible++;
+		core_report(c, REPORT_IMPOSSIBLE, w->program, core_worker_slot(c, w), (int)w->state,
+			(int)what, "worker");
+		return;
+	}
+	r->run(c, w, e);
+}
+
+void worker_start(struct core *c, struct worker *w)
+{
+	if (w->state != WORKER_BACKOFF || !w->waits_promotion)
+		worker_handle(c, w, WORKER_EVENT_START, NULL);
+}
+
+void worker_stop(struct core *c, struct worker *w, enum worker_after after, const char *reason)
+{
+	w->after = after;
+	w->reason = reason;
+	worker_handle(c, w, WORKER_EVENT_STOP, NULL);
+}
+
+void worker_kill(struct core *c, struct worker *w, enum worker_after after, const char *reason)
+{
+	w->after = after;
+	w->reason = reason;
+	worker_handle(c, w, WORKER_EVENT_KILL, NULL);
+}
+
+void worker_rest(struct core *c, struct worker *w, enum worker_state s, const char *reason)
+{
+	assert(worker_is_down(w));
+	worker_enter(c, w, s, reason);
+}
