@@ -128,6 +128,8 @@ struct config_program {
 	enum config_output stdout_kind, stderr_kind;
 	bool log_prefix;
 	bool set_user_env;        /* native: HOME, USER, LOGNAME with user = */
+	bool shell;               /* argv is /bin/sh -c COMMAND */
+	int group_priority;       /* of its [group:]; its own priority when it is in none */
 
 	const struct config_section *raw; /* for config_worker_build and diff; opaque */
 };
@@ -242,6 +244,7 @@ struct config_diff {
 	size_t restart_count;
 	char **live;         /* changes of [baton], [scheduler] that apply in place */
 	size_t live_count;
+	void *private; /* the memory of all of it */
 };
 int config_compare(const struct config *from, const struct config *to, struct config_diff *ret_diff);
 void config_diff_release(struct config_diff *d);

@@ -1,0 +1,158 @@
+/* The snapshot: made from a file, shared, released. */
+#include "conf/config.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "conf/load.h"
+
+static const char *absolute(struct arena *a, const char *path)
+{
+	char cwd[PATH_MAX];
+
+	if (path[0] == '/' || !getcwd(cwd, sizeof(cwd)))
+		return arena_strdup(a, path);
+	if (strncmp(path, "./", 2) == 0)
+		path += 2;
+	return arena_printf(a, "%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, path);
+}
+
+static void load(void *argument)
+{
+	struct loader *l = argument;
+	struct config *c = l->config;
+	struct utsname host;
+	const char *slash;
+
+	c->path = absolute(l->arena, l->path);
+	slash = strrchr(c->path, '/');
+	c->directory_of_file = !slash ? ""
+				      : arena_strndup(l->arena, c->path,
+						slash == c->path ? 1 : (size_t)(slash - c->path));
+	l->data->host = uname(&host) == 0 ? arena_strdup(l->arena, host.nodename) : "localhost";
+	if (load_read(l, c->path) < 0)
+		return;
+	load_sections(l);
+	load_scheduler(l);
+	load_programs(l);
+	load_check(l);
+	load_order(l);
+}
+
+/* --- findings in the order of the files ------------------------------------------------------ */
+
+struct sorted {
+	struct err item;
+	size_t file, number;
+};
+
+static int by_place(const void *a, const void *b)
+{
+	const struct sorted *x = a, *y = b;
+
+	if (x->file != y->file)
+		return x->file < y->file ? -1 : 1;
+	if (x->item.line != y->item.line)
+		return x->item.line < y->item.line ? -1 : 1;
+	return x->number < y->number ? -1 : x->number > y->number;
+}
+
+static size_t file_number(const struct ini *ini, const char *file)
+{
+	for (size_t i = 0; i < ini->file_count; i++) {
+		if (strncmp(ini->files[i].path, file, ERR_FILE_BYTES - 1) == 0)
+			return i;
+	}
+	return file[0] ? ini->file_count : ini->file_count + 1;
+}
+
+/* The findings of this load, from FIRST on. Left as they are when memory is short. */
+static void sort_findings(const struct ini *ini, struct errlist *findings, size_t first)
+{
+	size_t n = findings->count - first;
+	struct sorted *all = n > 1 ? malloc(n * sizeof(*all)) : NULL;
+
+	if (!all)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		all[i].item = findings->items[first + i];
+		all[i].file = file_number(ini, all[i].item.file);
+		all[i].number = i;
+	}
+	qsort(all, n, sizeof(*all), by_place);
+	for (size_t i = 0; i < n; i++)
+		findings->items[first + i] = all[i].item;
+	free(all);
+}
+
+/* --- public ---------------------------------------------------------------------------------- */
+
+int config_load(const char *path, enum config_force force, struct config **ret_config,
+	struct errlist *findings)
+{
+	struct config_data *d = calloc(1, sizeof(*d));
+	size_t first = findings->count, errors = findings->errors;
+	struct loader l = {.data = d, .path = path, .force = force, .findings = findings};
+
+	if (!d) {
+		errlist_addf(findings, false, path, 0, "cannot read: out of memory");
+		return ERR_CONFIG;
+	}
+	arena_init(&d->arena);
+	arena_init(&l.scratch);
+	l.config = &d->config;
+	l.arena = &d->arena;
+	l.ini = &d->ini;
+	d->config.private = d;
+	d->config.refs = 1;
+	if (arena_run(&d->arena, load, &l) < 0)
+		errlist_addf(findings, false, path, 0, "cannot read: out of memory");
+	arena_release(&l.scratch);
+	sort_findings(&d->ini, findings, first);
+	if (findings->errors > errors) {
+		config_unref(&d->config);
+		return ERR_CONFIG;
+	}
+	d->ini.findings = NULL;
+	*ret_config = &d->config;
+	return 0;
+}
+
+struct config *config_ref(struct config *c)
+{
+	c->refs++;
+	return c;
+}
+
+void config_unref(struct config *c)
+{
+	struct config_data *d;
+
+	if (!c || --c->refs > 0)
+		return;
+	d = c->private;
+	arena_release(&d->arena);
+	free(d);
+}
+
+int config_find_program(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->program_count; i++) {
+		if (strcmp(c->programs[i].name, name) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+int config_find_socket(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->socket_count; i++) {
+		if (strcmp(c->sockets[i].name, name) == 0)
+			return (int)i;
+	}
+	return -1;
+}
