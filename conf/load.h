@@ -136,5 +136,8 @@ void effective_each(const struct config *c, struct arena *a,
 	void (*take)(void *user, const struct effective *e), void *user);
 void effective_program(const struct config *c, int program, struct arena *a,
 	void (*take)(void *user, const struct effective *e), void *user);
+/* [baton], [scheduler] or one socket (else SOCKET is -1). */
+void effective_plain(const struct config *c, enum schema_section kind, int socket, struct arena *a,
+	void (*take)(void *user, const struct effective *e), void *user);
 
 #endif
