@@ -58,6 +58,8 @@ struct store_view {
 	struct store_executor executors[STORE_EXECUTORS];
 	enum store_floor floor; /* what the floor file says about this database */
 	int64_t floor_term;
+	bool floor_failed;      /* acquire, promote: DONE, but the floor could not be written, the
+				   error says why: promote nobody */
 	bool overlay;           /* the file lies on overlayfs: warn once */
 	uint64_t device, inode; /* of the database file */
 };

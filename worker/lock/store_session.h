@@ -1,0 +1,62 @@
+/*
+ * One operation on the SQLite store, from looking at the place to close (store_sqlite.c), for the
+ * statements of store_sql.c. Codes are SQLite's, 0 = fine; rc is what the code calls them.
+ *
+ * A session that returned anything but STORE_DONE from session_begin, and every one after
+ * session_finish, is closed.
+ */
+#ifndef BATON_WORKER_LOCK_STORE_SESSION_H
+#define BATON_WORKER_LOCK_STORE_SESSION_H
+
+#include "worker/lock/fs.h"
+#include "worker/lock/migrations.h"
+
+/* Which file we hold the lock in; remembered from acquire (or, in a fresh keeper, from the first
+ * inspect that shows our own row) until release. */
+struct held {
+	int64_t epoch; /* 0 = we hold nothing */
+	uint64_t device, inode;
+	char db_uuid[STORE_ID_BYTES];
+};
+
+struct session {
+	struct store *store;
+	const char *verb; /* "renew the lock": for error texts */
+	int64_t epoch;	  /* that the caller claims to hold; 0 = none */
+	bool may_create, write;
+	struct sqlite3 *db;
+	struct fs_place place;
+	enum schema_kind kind;
+	int version;
+	int64_t end_ns; /* of the patience with SQLITE_BUSY */
+	uint64_t jitter;
+};
+
+/* Wall clock in microseconds, for people; 0 for a clock that is nonsense. */
+int64_t session_wall_us(void);
+int64_t session_busy_limit_ms(const struct store *s);
+
+/* Once per process, before any session: SQLite without threads, statistics and spare memory. */
+int session_configure(struct err *e);
+
+/* A writing transaction on an existing database of version 0 or 1. EPOCH 0: whoever it is. */
+enum store_outcome session_begin(struct session *s, struct store *store, const char *verb,
+	int64_t epoch, struct err *e);
+/* A reading one; makes the database where the settings say so. STORE_DONE with kind SCHEMA_EMPTY
+ * and no connection: there is none. */
+enum store_outcome session_begin_reading(struct session *s, struct store *store, const char *verb,
+	struct err *e);
+/* One statement with its values: i = int64_t, t = text. Rows are ignored. RET_CHANGES may be
+ * NULL. */
+int session_run(struct session *s, int *ret_changes, const char *sql, const char *types, ...);
+int session_read_view(struct session *s, struct store_view *ret_view);
+int session_history(struct session *s, int limit,
+	bool (*each)(const struct store_executor *of, int64_t ended_us, const char *holder,
+		const char *hostname, const char *reason, void *context),
+	void *context);
+/* The end of an operation whose statements gave RC. MATCHED: compared and found equal, so COMMIT;
+ * otherwise roll back and answer STORE_REFUSED with the present row. RET_VIEW may be NULL. */
+enum store_outcome session_finish(struct session *s, int rc, bool matched,
+	struct store_view *ret_view, struct err *e);
+
+#endif

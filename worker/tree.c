@@ -1,0 +1,313 @@
+/*
+ * Everything below a worker, by one pass over /proc: session, process group, and the children of
+ * what was found. No allocation unless there are more processes than fit the table that is there.
+ */
+#include "worker/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { FIRST_CAPACITY = 4096, LISTING_BYTES = 16384, STAT_BYTES = 512 };
+
+struct process {
+	pid_t pid, parent, group, session;
+	uint64_t start_ticks;
+	bool zombie, found;
+};
+
+/* One scan at a time; baton has no threads. Untouched pages of the table cost nothing. */
+static struct process first_table[FIRST_CAPACITY];
+static struct process *table = first_table;
+static size_t capacity = FIRST_CAPACITY, count;
+
+static bool grow(void)
+{
+	size_t bytes = capacity * sizeof(*table);
+	struct process *larger = mmap(
+		NULL, 2 * bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (larger == MAP_FAILED)
+		return false;
+	memcpy(larger, table, bytes);
+	if (table != first_table)
+		munmap(table, bytes);
+	table = larger;
+	capacity *= 2;
+	return true;
+}
+
+/* Decimal digits of TEXT; -1 when it is something else. */
+static pid_t parse_pid(const char *text)
+{
+	long pid = 0;
+
+	if (*text < '1' || *text > '9')
+		return -1;
+	for (; *text >= '0' && *text <= '9'; text++) {
+		pid = pid * 10 + (*text - '0');
+		if (pid > INT32_MAX)
+			return -1;
+	}
+	return *text == '\0' ? (pid_t)pid : -1;
+}
+
+/* "PID (COMM) STATE PPID PGRP SESSION ... [22] STARTTIME": COMM may hold spaces and brackets, so
+ * the fields are counted from the last ')'. */
+static bool parse_stat(char *text, struct process *p)
+{
+	char *at = strrchr(text, ')');
+	char *end;
+
+	if (!at || at[1] != ' ' || !at[2])
+		return false;
+	at += 2;
+	p->zombie = *at == 'Z' || *at == 'X' || *at == 'x';
+	at++;
+	p->parent = (pid_t)strtol(at, &at, 10);
+	p->group = (pid_t)strtol(at, &at, 10);
+	p->session = (pid_t)strtol(at, &at, 10);
+	for (int field = 7; field < 22; field++) {
+		long long value = strtoll(at, &end, 10);
+		if (end == at)
+			return false;
+		/* Field 20: a main thread that ended looks dead while its process lives on. */
+		if (field == 20 && value > 1)
+			p->zombie = false;
+		at = end;
+	}
+	p->start_ticks = strtoull(at, &end, 10);
+	return end != at;
+}
+
+static bool read_process(int proc, pid_t pid, struct process *p)
+{
+	char name[32], text[STAT_BYTES];
+	ssize_t got;
+	int fd;
+
+	snprintf(name, sizeof(name), "%d/stat", (int)pid);
+	fd = openat(proc, name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	got = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (got <= 0)
+		return false; /* it vanished */
+	text[got] = '\0';
+	memset(p, 0, sizeof(*p));
+	p->pid = pid;
+	return parse_stat(text, p);
+}
+
+static int by_pid(const void *a, const void *b)
+{
+	const struct process *x = a, *y = b;
+
+	return (x->pid > y->pid) - (x->pid < y->pid);
+}
+
+struct entry { /* struct linux_dirent64, which no header has */
+	uint64_t inode;
+	int64_t offset;
+	uint16_t length;
+	uint8_t type;
+	char name[];
+};
+
+static int take_listing(int proc, const char *bytes, long used)
+{
+	for (long at = 0; at < used;) {
+		const struct entry *entry = (const struct entry *)(bytes + at);
+		pid_t pid = parse_pid(entry->name);
+		at += entry->length;
+		if (pid < 0)
+			continue;
+		if (count == capacity && !grow())
+			return -ENOMEM;
+		if (read_process(proc, pid, &table[count]))
+			count++;
+	}
+	return 0;
+}
+
+/* All processes into the table, in the order of their pids (as /proc lists them). */
+static int read_all(void)
+{
+	static char listing[LISTING_BYTES] __attribute__((aligned(8)));
+	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int code = proc < 0 ? -errno : 0;
+	long used;
+
+	count = 0;
+	if (code < 0)
+		return code;
+	while (code == 0 && (used = syscall(SYS_getdents64, proc, listing, sizeof(listing))) != 0)
+		code = used < 0 ? -errno : take_listing(proc, listing, used);
+	close(proc);
+	for (size_t i = 1; i < count; i++) {
+		if (table[i - 1].pid < table[i].pid)
+			continue;
+		qsort(table, count, sizeof(*table), by_pid);
+		break;
+	}
+	return code;
+}
+
+static struct process *find(pid_t pid)
+{
+	struct process key = {.pid = pid};
+
+	return bsearch(&key, table, count, sizeof(*table), by_pid);
+}
+
+/* A pid cannot be given anew while a session or group bears its number. So if another process has
+ * the leader's pid (other start), nothing of the old tree is left but what escaped. */
+static bool is_reused(const struct tree_leader *leader)
+{
+	const struct process *p = leader->start_ticks ? find(leader->pid) : NULL;
+
+	return p && p->start_ticks != leader->start_ticks;
+}
+
+static void mark_leader(const struct tree_leader *leader)
+{
+	pid_t pid = leader->pid;
+
+	if (pid <= 1 || is_reused(leader))
+		return;
+	for (size_t i = 0; i < count; i++) {
+		struct process *p = &table[i];
+		/* Between fork and setsid a leader is known by its pid alone. */
+		bool is_leader = p->pid == pid &&
+				 (leader->by_pid || leader->start_ticks || p->parent == getpid());
+		if (p->session == pid || p->group == pid || is_leader)
+			p->found = true;
+	}
+}
+
+static void mark_children(void)
+{
+	bool again = true;
+
+	while (again) {
+		again = false;
+		for (size_t i = 0; i < count; i++) {
+			const struct process *parent;
+			if (table[i].found || table[i].parent <= 1)
+				continue;
+			parent = find(table[i].parent);
+			if (parent && parent->found)
+				table[i].found = again = true;
+		}
+	}
+}
+
+/* After the leaders were marked. A scan from inside the tree never counts, or kills, itself. */
+static int settle(void)
+{
+	int found = 0;
+
+	mark_children();
+	for (size_t i = 0; i < count; i++) {
+		struct process *p = &table[i];
+		p->found = p->found && !p->zombie && p->pid != getpid();
+		found += p->found;
+	}
+	return found;
+}
+
+static int cannot_list(int code, struct err *e)
+{
+	return err_set(e, ERR_SYSTEM, "cannot list the processes in /proc: %s; looking again",
+		strerror(-code));
+}
+
+static void fill(pid_t *ret_pids, int room)
+{
+	int filled = 0;
+
+	for (size_t i = 0; i < count && filled < room; i++) {
+		if (table[i].found)
+			ret_pids[filled++] = table[i].pid;
+	}
+}
+
+int tree_scan_many(const pid_t *leaders, int leader_count, pid_t *ret_pids, int room, struct err *e)
+{
+	int code = read_all();
+	int found;
+
+	if (code < 0)
+		return cannot_list(code, e);
+	for (int i = 0; i < leader_count; i++)
+		mark_leader(&(struct tree_leader){.pid = leaders[i]});
+	found = settle();
+	fill(ret_pids, room);
+	return found;
+}
+
+int tree_scan(pid_t leader, pid_t *ret_pids, int room, struct err *e)
+{
+	return tree_scan_many(&leader, 1, ret_pids, room, e);
+}
+
+/* Only the process that was scanned: its pid may be another's by now. Returns the pidfd, or -1. */
+static int signal_process(const struct process *p, int sig)
+{
+	int fd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+
+	if (fd < 0 && errno != ESRCH) { /* a kernel without pidfds, or no descriptor left */
+		if (tree_start_ticks(p->pid) == p->start_ticks)
+			kill(p->pid, sig);
+		return -1;
+	}
+	if (fd >= 0 && tree_start_ticks(p->pid) == p->start_ticks)
+		syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0);
+	return fd;
+}
+
+int tree_kill_leaders(const struct tree_leader *leaders, int leader_count, int sig, int *ret_pidfds,
+	int room, struct err *e)
+{
+	int code = read_all();
+	int found, kept = 0;
+
+	if (code < 0)
+		return cannot_list(code, e);
+	for (int i = 0; i < leader_count; i++)
+		mark_leader(&leaders[i]);
+	found = settle();
+	for (size_t i = 0; found > 0 && i < count; i++) {
+		int fd = table[i].found ? signal_process(&table[i], sig) : -1;
+		if (fd >= 0 && kept < room)
+			ret_pidfds[kept++] = fd;
+		else if (fd >= 0)
+			close(fd);
+	}
+	while (kept < room)
+		ret_pidfds[kept++] = -1;
+	return found;
+}
+
+int tree_kill(pid_t leader, int sig, struct err *e)
+{
+	return tree_kill_leaders(&(struct tree_leader){.pid = leader}, 1, sig, NULL, 0, e);
+}
+
+uint64_t tree_start_ticks(pid_t pid)
+{
+	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct process p;
+	bool is_there = proc >= 0 && pid > 0 && read_process(proc, pid, &p);
+
+	if (proc >= 0)
+		close(proc);
+	return is_there ? p.start_ticks : 0;
+}
