@@ -58,6 +58,7 @@ struct worker {
 	int64_t deadline_ns; /* of this state; 0 = none */
 	enum worker_after after;
 	bool remove;	     /* free the slot when it is down */
+	bool parked;	     /* an operator stopped just this one */
 	bool alive;	     /* its main process was forked and not reaped yet */
 	bool tree;	     /* between fork and GONE */
 	bool held;	     /* forked, waits for RELEASE_CHILD */
@@ -108,6 +109,7 @@ struct executor {
 	bool shown;	     /* the page carries a deadline */
 	bool answered, unanswered_told;
 	bool demoted;	     /* DRAINING: `demoted` was heard */
+	bool drained;	     /* DRAINING: it had its time; only its end is awaited now */
 	bool stop_after;     /* DRAINING: the worker is to be stopped, not only demoted */
 	int64_t busy;
 	int64_t promoted_ns;

@@ -195,8 +195,7 @@ static void stop(struct core *c, struct worker *w, const struct event *e)
 
 	(void)e;
 	if (executor_is(c, w) && p->executor.state != EXECUTOR_PROMOTING &&
-		!(p->executor.state == EXECUTOR_DRAINING && p->executor.demoted)) {
-		w->draining = true;
+		!p->executor.drained) {
 		worker_enter(c, w, WORKER_STOPPING, w->reason);
 		w->draining = true;
 		executor_drain(c, p, lifecycle_is_stopping(c) ? 1 : 0, true, "its worker stops");
