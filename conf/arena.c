@@ -124,6 +124,7 @@ static char *print(struct arena *a, const char *format, va_list arguments)
 	char *p;
 	int bytes;
 
+	assert(format);
 	va_copy(again, arguments);
 	bytes = vsnprintf(NULL, 0, format, again);
 	va_end(again);
