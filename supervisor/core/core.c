@@ -324,8 +324,9 @@ static void handle_deadlines(struct core *c)
 		if (w->used && w->deadline_ns != 0 && w->deadline_ns <= c->now_ns)
 			worker_handle(c, w, WORKER_EVENT_DEADLINE, NULL);
 	}
+	for (int i = 0; i < c->program_slots; i++)
+		c->programs[i].dirty = true;
 	lifecycle_check_time(c);
-	c->dirty = true;
 }
 
 static void handle(struct core *c, const struct event *e)

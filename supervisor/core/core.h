@@ -132,8 +132,8 @@ struct program {
 	bool held_back;	     /* a dependency is missing */
 	bool leaving;	     /* taken out of the configuration */
 	bool replacing;	     /* older generations are being replaced */
-	int replacing_worker;/* slot of the one under way; -1 */
 	bool replace_failed;
+	bool dirty;	     /* wanted and actual may differ */
 	struct executor executor;
 };
 
@@ -234,7 +234,8 @@ struct lifecycle {
 	enum shutdown_mode mode;
 	int exit_status;
 	int64_t boot_ns;
-	int stop_level; /* the level that is being stopped */
+	int stop_level;	 /* the level that is being stopped */
+	int64_t gate_ns; /* programs start without the database's first answer then */
 };
 
 struct core {
@@ -248,7 +249,6 @@ struct core {
 	uint64_t next_spawn_id, next_request_id;
 	uint64_t random;     /* state of the jitter's generator */
 	uint64_t impossible; /* events that a table says cannot happen */
-	bool dirty;	     /* wanted and actual may differ */
 	/* for the time of one core_handle */
 	int64_t now_ns;
 	struct plan *plan;

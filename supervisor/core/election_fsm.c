@@ -4,6 +4,7 @@
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
+#include "supervisor/core/pool.h"
 
 #define RETRY_NS	(1 * CORE_SECOND)
 #define QUICK_RETRY_NS	(50 * CORE_MS)
@@ -49,7 +50,7 @@ static void election_enter(struct core *c, enum election_state s, const char *re
 	c->election.state = s;
 	c->election.since_ns = c->now_ns;
 	c->election.reason = reason;
-	c->dirty = true;
+	pool_touch_all(c);
 	core_report(c, REPORT_ELECTION, -1, -1, (int)from, (int)s, reason);
 }
 
@@ -673,7 +674,8 @@ static const struct election_rule rules[ELECTION_STATE_COUNT][ELECTION_EVENT_COU
 		[E(BEGIN)] = {begin}, [E(GUARD_FREE)] = IGNORE, [E(CHANGED)] = IGNORE,
 		[E(STEP_DOWN)] = IGNORE, [E(SHUTDOWN)] = {shutdown_later}, [E(SEEN)] = IGNORE,
 		[E(NOT_SEEN)] = IGNORE, [E(WRONG)] = IGNORE, [E(TICK)] = IGNORE,
-		[E(EXECUTORS_GONE)] = IGNORE,
+		[E(EXECUTORS_GONE)] = IGNORE, [E(RENEWED)] = IGNORE, [E(NOT_RENEWED)] = IGNORE,
+		[E(UNKNOWN)] = IGNORE, [E(RELEASED)] = IGNORE,
 	},
 	[S(STANDBY)] = {
 		[E(SEEN)] = {seen_standby}, [E(NOT_SEEN)] = {not_seen_standby},
@@ -745,7 +747,9 @@ static void promote_reply(struct core *c, const struct event *ev, const struct c
 	bool current = p->used && p->executor.exists && p->executor.committing &&
 		p->executor.worker == r->worker;
 
-	if (ev->reply->outcome == OUTCOME_DONE) {
+	bool ours = c->election.state == ELECTION_HOLDING || c->election.state == ELECTION_RELEASING;
+
+	if (ev->reply->outcome == OUTCOME_DONE && ours) {
 		c->election.term = r->new_term;
 		set_available(c);
 	}
@@ -755,7 +759,7 @@ static void promote_reply(struct core *c, const struct event *ev, const struct c
 	if (current)
 		executor_handle(c, p,
 			done ? EXECUTOR_EVENT_COMMITTED : EXECUTOR_EVENT_NOT_COMMITTED, &told);
-	if (c->election.state != ELECTION_HOLDING && c->election.state != ELECTION_RELEASING)
+	if (!ours)
 		return;
 	if (ev->reply->outcome == OUTCOME_REFUSED || ev->reply->outcome == OUTCOME_MOVED)
 		election_handle(c, ELECTION_EVENT_NOT_RENEWED, ev);

@@ -63,7 +63,7 @@ static void executor_enter(struct core *c, struct program *p, enum executor_stat
 		x->demoted = x->drained = x->stop_after = false;
 		x->busy = 0;
 	}
-	c->dirty = true;
+	p->dirty = true;
 	core_report(c, REPORT_EXECUTOR, core_program_slot(c, p), worker, (int)from, (int)s, reason);
 }
 
@@ -186,8 +186,8 @@ static void tell(struct core *c, struct program *p)
 {
 	struct worker *w = worker_of(c, p);
 
-	if (p->settings->promote == PROMOTE_SIGNAL && !w->held)
-		push(c, p, ACTION_SIGNAL)->signal = p->settings->promote_signal;
+	if (w->settings->promote == PROMOTE_SIGNAL && !w->held)
+		push(c, p, ACTION_SIGNAL)->signal = w->settings->promote_signal;
 	push(c, p, ACTION_TELL_PROMOTE)->number = c->election.ttl_ns / CORE_MS;
 	if (w->held)
 		push(c, p, ACTION_RELEASE_CHILD);
@@ -299,7 +299,7 @@ static void drain(struct core *c, struct program *p, const struct event *e)
 	x->stop_after = e->ok;
 	x->demoted = x->drained = false;
 	x->deadline_ns = c->now_ns + grace + 1;
-	if (p->settings->promote == PROMOTE_RESPAWN || p->settings->executor == EXECUTOR_ONLY) {
+	if (w->settings->promote == PROMOTE_RESPAWN || w->settings->executor == EXECUTOR_ONLY) {
 		/* It knows nothing of demotion: its end is the demotion. */
 		x->stop_after = true;
 		finish_drain(c, p);
@@ -308,9 +308,9 @@ static void drain(struct core *c, struct program *p, const struct event *e)
 	a = push(c, p, ACTION_TELL_DEMOTE);
 	a->reason_code = reason;
 	a->number = grace / CORE_MS;
-	if (p->settings->promote == PROMOTE_SIGNAL) {
+	if (w->settings->promote == PROMOTE_SIGNAL) {
 		x->stop_after = true;
-		push(c, p, ACTION_SIGNAL)->signal = p->settings->demote_signal;
+		push(c, p, ACTION_SIGNAL)->signal = w->settings->demote_signal;
 		if (!w->draining) { /* it is expected to exit: that is a stop, not a crash */
 			worker_stop(c, w, AFTER_RESTART, "gives up the baton");
 		}
@@ -382,8 +382,7 @@ static void busy_draining(struct core *c, struct program *p, const struct event 
 static void promoted(struct core *c, struct program *p, const struct event *e)
 {
 	(void)e;
-	if (!p->executor.answered)
-		c->dirty = true;
+	(void)c;
 	p->executor.answered = true;
 	p->executor.deadline_ns = 0;
 }

@@ -14,10 +14,11 @@ void pool_restart(struct core *c, int program, int worker);
 void pool_scale(struct core *c, int program, int count);
 /* A worker has come to rest, or has become ready. */
 void pool_worker_changed(struct core *c, struct worker *w);
+void pool_touch_all(struct core *c);
 /* Is this program (all its wanted workers) ready / started / done? */
 bool pool_is_ready(const struct core *c, int program);
-/* Begin stopping, level by level; true when every worker is down. */
-bool pool_stop_all(struct core *c, const char *reason);
+/* Stop level by level, the last started first; call again after every event. */
+void pool_stop_levels(struct core *c);
 bool pool_all_down(const struct core *c);
 int64_t pool_deadline(const struct core *c);
 

@@ -41,7 +41,7 @@ static void worker_enter(struct core *c, struct worker *w, enum worker_state s, 
 	w->deadline_ns = 0;
 	if (s != WORKER_RUNNING)
 		w->ready = false;
-	c->dirty = true;
+	program_of(c, w)->dirty = true;
 	core_report(c, REPORT_WORKER, w->program, core_worker_slot(c, w), (int)from, (int)s, reason);
 	pool_worker_changed(c, w);
 }
@@ -97,6 +97,11 @@ static void start(struct core *c, struct worker *w, const struct event *e)
 	struct program *p = program_of(c, w);
 
 	(void)e;
+	if (lifecycle_is_stopping(c)) {
+		if (w->state != WORKER_STOPPED)
+			worker_enter(c, w, WORKER_STOPPED, "the supervisor stops");
+		return;
+	}
 	if (p->settings->executor == EXECUTOR_ONLY) {
 		if (w->state != WORKER_STANDBY)
 			worker_enter(c, w, WORKER_STANDBY, "runs where the lock is held");

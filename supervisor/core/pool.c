@@ -1,0 +1,453 @@
+#include <assert.h>
+#include <string.h>
+
+#include "supervisor/core/pool.h"
+#include "supervisor/core/executor_fsm.h"
+#include "supervisor/core/lifecycle_fsm.h"
+#include "supervisor/core/worker_fsm.h"
+
+/* The first worker of a `respawn` program waits this long for the first election, so that it can be
+ * started as the executor instead of being replaced by one. */
+#define FIRST_ELECTION_NS (2 * CORE_SECOND)
+
+static int next(const struct core *c, int program, int slot)
+{
+	return core_next_worker(c, program, slot);
+}
+
+void pool_touch_all(struct core *c)
+{
+	for (int i = 0; i < c->program_slots; i++)
+		c->programs[i].dirty = true;
+}
+
+/* --- configuration ------------------------------------------------------------------------- */
+static int free_program(struct core *c)
+{
+	for (int i = 0; i < c->program_slots; i++) {
+		if (!c->programs[i].used)
+			return i;
+	}
+	assert(!"the shell makes room before");
+	return -1;
+}
+
+static void init_program(struct core *c, struct program *p, const struct config *config,
+	int position)
+{
+	const struct config_program *s = &config->programs[position];
+
+	(void)c;
+	memset(p, 0, sizeof *p);
+	p->used = true;
+	p->config = config;
+	p->settings = s;
+	p->position = position;
+	p->generation = 1;
+	p->count = s->workers;
+	p->started = s->autostart;
+	p->dirty = true;
+	p->executor.exists = s->executor != EXECUTOR_NO;
+	p->executor.worker = p->executor.next = p->executor.last = -1;
+}
+
+static void change_program(struct core *c, struct program *p, const struct config *config,
+	int position, enum diff_class class)
+{
+	const struct config_program *s = &config->programs[position];
+	int slot = core_program_slot(c, p);
+
+	if (s->workers != p->settings->workers)
+		p->count = s->workers;
+	p->config = config;
+	p->settings = s;
+	p->position = position;
+	p->leaving = false;
+	p->dirty = true;
+	if (s->executor != EXECUTOR_NO)
+		p->executor.exists = true;
+	if (class == DIFF_ROLL && s->replace == REPLACE_SIGNAL) {
+		for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i)) {
+			struct action *a;
+
+			c->workers[i].settings = s;
+			if (!c->workers[i].alive || c->workers[i].state != WORKER_RUNNING)
+				continue;
+			a = core_push(c, ACTION_SIGNAL);
+			a->worker = i;
+			a->id = c->workers[i].id;
+			a->signal = s->replace_signal;
+		}
+		return;
+	}
+	if (class == DIFF_ROLL) {
+		p->generation++;
+		p->replacing = p->started;
+		p->replace_failed = false;
+		return;
+	}
+	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i)) {
+		if (c->workers[i].generation == p->generation || worker_is_down(&c->workers[i]))
+			c->workers[i].settings = s;
+	}
+}
+
+static int program_by_order(const struct config *config, int order)
+{
+	for (size_t i = 0; i < config->program_count; i++) {
+		if (config->programs[i].order == order)
+			return (int)i;
+	}
+	return -1;
+}
+
+void pool_configure(struct core *c, struct config *config, const enum diff_class *classes)
+{
+	for (int i = 0; i < c->program_slots; i++) {
+		struct program *p = &c->programs[i];
+
+		if (p->used) {
+			p->leaving = true; /* unless it is found again */
+			p->dirty = true;
+		}
+	}
+	c->config = config;
+	for (size_t order = 0; order < config->program_count; order++) {
+		int position = program_by_order(config, (int)order);
+		int slot;
+
+		if (position < 0)
+			position = (int)order;
+		slot = core_find_program(c, config->programs[position].name);
+		if (slot < 0) {
+			slot = free_program(c);
+			init_program(c, &c->programs[slot], config, position);
+		} else {
+			change_program(c, &c->programs[slot], config, position,
+				classes != NULL ? classes[position] : DIFF_SAME);
+		}
+	}
+}
+
+/* --- dependencies -------------------------------------------------------------------------- */
+bool pool_is_ready(const struct core *c, int program)
+{
+	const struct program *p = &c->programs[program];
+	int ready = 0;
+
+	for (int i = next(c, program, -1); i >= 0; i = next(c, program, i))
+		ready += c->workers[i].state == WORKER_STANDBY ||
+			(c->workers[i].state == WORKER_RUNNING && c->workers[i].ready);
+	return p->wanted > 0 && ready >= p->wanted;
+}
+
+static bool depend_met(const struct core *c, const struct program *p, const struct config_depend *d)
+{
+	int slot = core_find_program(c, p->config->programs[d->program].name);
+	int workers = 0;
+
+	if (slot < 0)
+		return true; /* taken out of the file */
+	if (d->what == DEPENDS_READY)
+		return pool_is_ready(c, slot);
+	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i)) {
+		const struct worker *w = &c->workers[i];
+
+		workers++;
+		if (d->what == DEPENDS_DONE &&
+			!(w->state == WORKER_EXITED && w->exit_code == 0 && w->exit_signal == 0))
+			return false;
+		if (d->what == DEPENDS_STARTED && w->state != WORKER_STARTING &&
+			w->state != WORKER_RUNNING && w->state != WORKER_STANDBY &&
+			w->state != WORKER_EXITED)
+			return false;
+	}
+	return workers > 0;
+}
+
+static void check_dependencies(struct core *c, struct program *p)
+{
+	bool held = false;
+
+	for (size_t i = 0; i < p->settings->depend_count && !held; i++)
+		held = !depend_met(c, p, &p->settings->depends[i]);
+	/* Once all of it has been started, a dependency that ends does not stop it. */
+	if (held != p->held_back) {
+		p->held_back = held;
+		core_report(c, REPORT_PROGRAM, core_program_slot(c, p), -1, 0, 0,
+			held ? "waits for what it depends on" : "what it depends on is there");
+	}
+}
+
+void pool_worker_changed(struct core *c, struct worker *w)
+{
+	for (int i = 0; i < c->program_slots; i++) {
+		struct program *p = &c->programs[i];
+
+		if (p->used && p->settings->depend_count > 0 && i != w->program)
+			p->dirty = true;
+	}
+}
+
+/* --- wanted against actual ----------------------------------------------------------------- */
+static int add_worker(struct core *c, int program, int index)
+{
+	for (int i = 0; i < c->worker_slots; i++) {
+		struct worker *w = &c->workers[i];
+		uint64_t id = w->id;
+
+		if (w->used)
+			continue;
+		memset(w, 0, sizeof *w);
+		w->used = true;
+		w->id = id;
+		w->program = program;
+		w->index = index;
+		w->settings = c->programs[program].settings;
+		w->generation = c->programs[program].generation;
+		w->state = WORKER_STOPPED;
+		w->reason = "new";
+		w->since_ns = c->now_ns;
+		w->exit_code = -1;
+		w->executor_env = -1;
+		return i;
+	}
+	assert(!"the shell makes room before");
+	return -1;
+}
+
+static bool waits_for_election(const struct core *c, const struct program *p, const struct worker *w)
+{
+	enum election_state s = c->election.state;
+
+	if (!p->executor.exists || p->settings->promote != PROMOTE_RESPAWN || w->index != 0)
+		return false;
+	if (c->now_ns >= c->lifecycle.boot_ns + FIRST_ELECTION_NS)
+		return false;
+	return s == ELECTION_ACQUIRING || (s == ELECTION_OFF && c->config->scheduler.enabled) ||
+		!c->election.decided;
+}
+
+static void run_worker(struct core *c, struct program *p, struct worker *w)
+{
+	if (w->remove)
+		return;
+	if (p->leaving || w->index >= p->count) {
+		w->remove = true;
+		worker_stop(c, w, AFTER_STOPPED, p->leaving ? "its program was taken out" : "scaled down");
+		return;
+	}
+	if (!p->started) {
+		if (w->state != WORKER_STOPPED && w->state != WORKER_EXITED &&
+			w->state != WORKER_FATAL && w->state != WORKER_STOPPING)
+			worker_stop(c, w, AFTER_STOPPED, "stopped by an operator");
+		else if (w->state == WORKER_STOPPING)
+			w->after = AFTER_STOPPED;
+		return;
+	}
+	if (w->state == WORKER_STOPPED && !w->parked && !w->waits_promotion && !p->held_back &&
+		!waits_for_election(c, p, w) && !executor_is(c, w))
+		worker_start(c, w);
+}
+
+/* --- replacement, one worker at a time ----------------------------------------------------- */
+static bool in_transition(const struct worker *w)
+{
+	return w->state == WORKER_STARTING || w->state == WORKER_STOPPING ||
+		w->state == WORKER_BACKOFF;
+}
+
+static void run_replacement(struct core *c, struct program *p)
+{
+	int slot = core_program_slot(c, p), candidate = -1;
+
+	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i)) {
+		const struct worker *w = &c->workers[i];
+
+		if (w->remove)
+			continue;
+		if (w->generation == p->generation &&
+			(w->state == WORKER_FATAL || (w->state == WORKER_BACKOFF && w->failures > 1))) {
+			p->replacing = false;
+			p->replace_failed = true;
+			core_report(c, REPORT_PROGRAM, slot, i, 0, 0,
+				"replacement stopped: the new version does not start");
+			return;
+		}
+		if (in_transition(w))
+			return;
+		if (w->generation == p->generation || worker_is_down(w))
+			continue;
+		if (candidate < 0 || executor_is(c, &c->workers[candidate]))
+			candidate = i; /* the executor goes last */
+	}
+	if (candidate < 0) {
+		p->replacing = false;
+		core_report(c, REPORT_PROGRAM, slot, -1, 0, 0, "every worker is of the new version");
+		return;
+	}
+	worker_stop(c, &c->workers[candidate], AFTER_RESTART, "replaced by the new version");
+}
+
+static void run_program(struct core *c, int slot)
+{
+	struct program *p = &c->programs[slot];
+	bool any = false;
+
+	p->wanted = p->started && !p->leaving ? p->count : 0;
+	check_dependencies(c, p);
+	for (int i = 0; i < p->wanted; i++) {
+		if (core_find_worker(c, slot, i) < 0)
+			add_worker(c, slot, i);
+	}
+	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i))
+		run_worker(c, p, &c->workers[i]);
+	if (p->settings->executor == EXECUTOR_NO && p->executor.exists) {
+		if (p->executor.state == EXECUTOR_NONE)
+			p->executor.exists = false;
+		else if (p->executor.state == EXECUTOR_EXECUTING)
+			executor_drain(c, p, 0, true, "no longer a candidate program");
+	}
+	if (p->replacing)
+		run_replacement(c, p);
+	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i))
+		any = true;
+	if (p->leaving && !any)
+		p->used = false;
+}
+
+/* Indices are filled in one pass over the slots when a whole program is new. */
+void pool_run(struct core *c)
+{
+	if (lifecycle_is_stopping(c) || (c->lifecycle.up & STAGE_BIT(PROGRAMS)) == 0)
+		return;
+	for (int i = 0; i < c->program_slots; i++) {
+		struct program *p = &c->programs[i];
+
+		if (!p->used || !p->dirty)
+			continue;
+		p->dirty = false;
+		run_program(c, i);
+	}
+}
+
+int64_t pool_deadline(const struct core *c)
+{
+	if (lifecycle_is_stopping(c) || (c->lifecycle.up & STAGE_BIT(PROGRAMS)) == 0)
+		return 0;
+	for (int i = 0; i < c->worker_slots; i++) {
+		const struct worker *w = &c->workers[i];
+
+		if (w->used && w->state == WORKER_STOPPED && !w->parked && !w->remove &&
+			c->programs[w->program].started && !c->programs[w->program].held_back &&
+			waits_for_election(c, &c->programs[w->program], w))
+			return c->lifecycle.boot_ns + FIRST_ELECTION_NS;
+	}
+	return 0;
+}
+
+/* --- operators ----------------------------------------------------------------------------- */
+static void wake(struct core *c, struct worker *w)
+{
+	w->parked = false;
+	w->failures = w->repeats = 0;
+	if (w->state == WORKER_EXITED || w->state == WORKER_FATAL || w->state == WORKER_BACKOFF ||
+		w->state == WORKER_STOPPING)
+		worker_start(c, w);
+}
+
+void pool_start(struct core *c, int program, int worker)
+{
+	struct program *p = &c->programs[program];
+
+	p->dirty = true;
+	if (!p->started) {
+		p->started = true;
+		if (worker >= 0) { /* just this one */
+			for (int i = next(c, program, -1); i >= 0; i = next(c, program, i))
+				c->workers[i].parked = i != worker;
+		}
+	}
+	for (int i = next(c, program, -1); i >= 0; i = next(c, program, i)) {
+		if (worker < 0 || i == worker)
+			wake(c, &c->workers[i]);
+	}
+}
+
+void pool_stop(struct core *c, int program, int worker)
+{
+	struct program *p = &c->programs[program];
+
+	p->dirty = true;
+	if (worker < 0) {
+		p->started = false;
+		p->replacing = false;
+		return;
+	}
+	c->workers[worker].parked = true;
+	worker_stop(c, &c->workers[worker], AFTER_STOPPED, "stopped by an operator");
+}
+
+static void restart_one(struct core *c, struct worker *w)
+{
+	w->parked = false;
+	w->failures = w->repeats = 0;
+	if (w->state == WORKER_RUNNING || w->state == WORKER_STARTING)
+		worker_stop(c, w, AFTER_RESTART, "restarted by an operator");
+	else
+		wake(c, w);
+}
+
+void pool_restart(struct core *c, int program, int worker)
+{
+	struct program *p = &c->programs[program];
+
+	if (!p->started) {
+		pool_start(c, program, worker);
+		return;
+	}
+	p->dirty = true;
+	for (int i = next(c, program, -1); i >= 0; i = next(c, program, i)) {
+		if (worker < 0 || i == worker)
+			restart_one(c, &c->workers[i]);
+	}
+}
+
+void pool_scale(struct core *c, int program, int count)
+{
+	struct program *p = &c->programs[program];
+
+	p->count = count < 0 ? 0 : count;
+	p->dirty = true;
+}
+
+/* --- stopping ------------------------------------------------------------------------------ */
+bool pool_all_down(const struct core *c)
+{
+	for (int i = 0; i < c->worker_slots; i++) {
+		if (c->workers[i].used && c->workers[i].tree)
+			return false;
+	}
+	return true;
+}
+
+void pool_stop_levels(struct core *c)
+{
+	int level = -1;
+
+	for (int i = 0; i < c->worker_slots; i++) {
+		const struct worker *w = &c->workers[i];
+
+		if (w->used && w->tree && c->programs[w->program].settings->level > level)
+			level = c->programs[w->program].settings->level;
+	}
+	c->lifecycle.stop_level = level;
+	for (int i = 0; i < c->worker_slots; i++) {
+		struct worker *w = &c->workers[i];
+		bool now = w->used && (c->programs[w->program].settings->level >= level ||
+					      executor_is(c, w));
+
+		if (now && (w->state == WORKER_RUNNING || w->state == WORKER_STARTING))
+			worker_stop(c, w, AFTER_STOPPED, "the supervisor stops");
+	}
+}
