@@ -20,7 +20,8 @@
 #include "supervisor/shell/loop.h"
 
 #define LOGS_SINK_BYTES (256 * 1024)
-#define LOGS_LINE_BYTES (64 * 1024) /* a longer line of a worker is passed on in pieces, none lost */
+#define LOGS_LINE_BYTES                                                                            \
+	(64 * 1024) /* a longer line of a worker is passed on in pieces, none lost */
 
 enum logs_level { LOGS_DEBUG, LOGS_INFO, LOGS_WARNING, LOGS_ERROR };
 
@@ -52,7 +53,14 @@ void logs_event(struct logs *l, enum logs_level level, const char *event,
 	const struct logs_field *fields, size_t field_count, const char *format, ...)
 	__attribute__((format(printf, 6, 7)));
 void logs_tap(struct logs *l, void (*tap)(void *context, const char *json_line, size_t bytes),
-	void *context); /* NULL = nobody listens: no JSON is made */
+	void *context); /* NULL = nobody listens: no JSON is made; the line ends in a newline */
+/* A sink that refused (disk full, file too large) keeps its queue and its streams wait: try again,
+ * at most once a second. No timer of its own: to be called at heartbeats and before the loop
+ * blocks; costs nothing while no sink is stuck. Events log.stuck, log.unstuck, once each. */
+void logs_retry(struct logs *l);
+/* Open the files of all sinks again by their paths (SIGUSR1, after a rotation); with whole lines in
+ * the old file. What cannot be opened stays as it is, event log.reopen_failed. */
+void logs_reopen(struct logs *l);
 
 /* Where a worker's stream goes; kept and shared by path, counted. */
 struct logs_sink;
@@ -62,6 +70,8 @@ struct logs_sink;
 int logs_sink_open(struct logs *l, enum config_output kind, const char *path, int standard,
 	const char *directory, const char *name, struct logs_sink **ret_sink, struct err *e);
 void logs_sink_close(struct logs_sink *s); /* NULL is fine; the rest is flushed */
+/* The file's path, "" when it has none (baton's own standard output); valid while it is open. */
+const char *logs_sink_path(const struct logs_sink *s);
 
 /* One stream of one worker process: a pipe's read end (owned from here on), split into whole
  * lines, each prefixed with "PREFIX | " (colour on a terminal) when PREFIX is not NULL. Without
@@ -70,12 +80,16 @@ struct logs_stream;
 int logs_stream_open(struct logs *l, int fd, struct logs_sink *sink, const char *prefix,
 	void (*ended)(void *context, struct logs_stream *s), void *context,
 	struct logs_stream **ret_stream, struct err *e);
-/* Read all that is there now, without waiting. true = end of file was reached. */
+/* Read all that is there now, without waiting. true = end of file was reached. ENDED is not called
+ * from here. Stops early (false) when its sink is full: detach it then. */
 bool logs_stream_drain(struct logs_stream *s);
 /* Its worker is dead and announced, but something still holds the pipe: goes on until end of file
  * by itself and frees itself; ENDED is not called any more. */
 void logs_stream_detach(struct logs_stream *s);
 void logs_stream_close(struct logs_stream *s); /* NULL is fine */
+/* For an upgrade in place: writes the line it holds, unfinished as it is, gives the descriptor up
+ * (the caller owns it) and frees the stream. */
+int logs_stream_give_up(struct logs_stream *s);
 
 /* A pipe for a worker: read end O_NONBLOCK|O_CLOEXEC, write end O_CLOEXEC (blocking). */
 int logs_pipe(int *ret_read, int *ret_write, struct err *e);
