@@ -336,7 +336,7 @@ static void handle(struct core *c, const struct event *e)
 		lifecycle_boot(c);
 		break;
 	case EVENT_STAGE:
-		lifecycle_stage(c, e->stage, e->ok);
+		lifecycle_stage(c, e->stage, e->ok, (int)e->number);
 		break;
 	case EVENT_TIMER:
 		handle_deadlines(c);

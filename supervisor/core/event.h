@@ -14,7 +14,7 @@
 
 #define CORE_EVENTS(X)                                                                             \
 	X(BOOT)		     /* the shell is up: bring the stages up */                            \
-	X(STAGE)	     /* stage, ok */                                                       \
+	X(STAGE)	     /* stage, ok; number = exit status when not */                        \
 	X(TIMER)	     /* the one timer; late_ns = how late it fired */                      \
 	X(SPAWNED)	     /* worker, id, pid: forked (a held child waits before exec) */        \
 	X(SPAWN_FAILED)	     /* worker, id: fork failed, or exec failed; text says why */          \

@@ -78,14 +78,14 @@ void lifecycle_boot(struct core *c)
 	climb(c);
 }
 
-void lifecycle_stage(struct core *c, int stage, bool ok)
+void lifecycle_stage(struct core *c, int stage, bool ok, int status)
 {
 	struct lifecycle *l = &c->lifecycle;
 
 	if (stage < 0 || stage >= STAGE_COUNT || (l->asked & (1u << stage)) == 0)
 		return;
 	if (!ok) {
-		lifecycle_shutdown(c, SHUTDOWN_QUICK, 1, "a start-up stage failed");
+		lifecycle_shutdown(c, SHUTDOWN_QUICK, status != 0 ? status : 1, "a start-up stage failed");
 		return;
 	}
 	l->up |= 1u << stage;

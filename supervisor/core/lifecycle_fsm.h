@@ -5,7 +5,8 @@
 #include "supervisor/core/core.h"
 
 void lifecycle_boot(struct core *c);
-void lifecycle_stage(struct core *c, int stage, bool ok);
+/* STATUS: the exit status when it is not ok. */
+void lifecycle_stage(struct core *c, int stage, bool ok, int status);
 /* Begin to stop (or stop harder). STATUS becomes the exit status unless one is set. */
 void lifecycle_shutdown(struct core *c, enum shutdown_mode mode, int status, const char *reason);
 /* Go on with stopping: levels, lock, stages. Called after every event while stopping. */

@@ -371,25 +371,39 @@ def _():
         begun.set()
         go.wait(5)
 
-    with World() as w, w.open() as b:
-        scheduler = Scheduler(timezone="UTC", executors={
-            "default": {"type": "threadpool", "max_workers": 1}})
-        scheduler.add_listener(listener, EVENT_JOB_EXECUTED | EVENT_JOB_SUBMITTED)
-        scheduler.add_job(blocker, id="blocker", misfire_grace_time=None)
-        attachment = attach(scheduler, b)
-        w.promote(22)
-        check(begun.wait(5), "the first job did not run")
-        scheduler.add_job(lambda: ran.append("queued"), id="queued", misfire_grace_time=None)
-        while attachment.running < 2:
-            check(w.hear() is not None, "busy")
-        w.clear()                                   # the deadman's doing: no line
-        scheduler.add_job(lambda: ran.append("late"), id="late", misfire_grace_time=None)
-        check(ended["late"].wait(5), "not submitted")
-        go.set()
-        check(ended["queued"].wait(5), "not ended")
-        equal((ran, results["queued"], attachment.dropped), ([], DROPPED, 2))
-        attachment.close()
-        scheduler.shutdown()
+    class Frozen:
+        """A Baton whose loss nobody has told yet."""
+        executor = True
+
+        def may_start(self):
+            return self.executor
+
+        def start(self, on_promote, on_demote):
+            on_promote(Promote(22, 60.0))
+
+        def busy(self, count):
+            submitted.release()
+
+        def stop(self):
+            pass
+
+    submitted, frozen = threading.Semaphore(0), Frozen()
+    scheduler = Scheduler(timezone="UTC", executors={
+        "default": {"type": "threadpool", "max_workers": 1}})
+    scheduler.add_listener(listener, EVENT_JOB_EXECUTED | EVENT_JOB_SUBMITTED)
+    scheduler.add_job(blocker, id="blocker", misfire_grace_time=None)
+    attachment = attach(scheduler, frozen)
+    check(begun.wait(5), "the first job did not run")
+    scheduler.add_job(lambda: ran.append("queued"), id="queued", misfire_grace_time=None)
+    check(submitted.acquire(timeout=5) and submitted.acquire(timeout=5), "not submitted")
+    frozen.executor = False
+    scheduler.add_job(lambda: ran.append("late"), id="late", misfire_grace_time=None)
+    check(ended["late"].wait(5), "not submitted")
+    go.set()
+    check(ended["queued"].wait(5), "not ended")
+    equal((ran, results["queued"], attachment.dropped), ([], DROPPED, 2))
+    attachment.close()
+    scheduler.shutdown()
 
 
 @test("an AsyncIOScheduler that was started paused")
