@@ -1,0 +1,239 @@
+#include "supervisor/cli/cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conf/units.h"
+#include "supervisor/cli/output.h"
+
+static void complain(const struct cli *c, const char *hint, const char *format, va_list arguments)
+{
+	bool coloured = output_coloured(stderr);
+	char text[4096];
+
+	vsnprintf(text, sizeof(text), format, arguments);
+	fflush(stdout);
+	fprintf(stderr, "%sbaton: %s%s%s%s\n", output_paint(coloured, BAD), c->name ? c->name : "",
+		c->name ? ": " : "", output_paint(coloured, PLAIN), text);
+	if (hint && *hint)
+		fprintf(stderr, "  %s\n", hint);
+}
+
+int cli_fail(const struct cli *c, int status, const char *hint, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	complain(c, hint, format, arguments);
+	va_end(arguments);
+	return status;
+}
+
+int cli_usage(const struct cli *c, const char *format, ...)
+{
+	char hint[128];
+	va_list arguments;
+
+	snprintf(hint, sizeof(hint), "`baton help%s%s` tells how to use it", c->command ? " " : "",
+		c->command ? c->command->name : "");
+	va_start(arguments, format);
+	complain(c, hint, format, arguments);
+	va_end(arguments);
+	return CLI_USAGE;
+}
+
+static int status_of(enum err_code code)
+{
+	switch (code) {
+	case ERR_NOT_RUNNING:
+		return CLI_NOT_RUNNING;
+	case ERR_REFUSED:
+		return CLI_REFUSED;
+	case ERR_CONFIG:
+	case ERR_WRONG:
+		return CLI_CONFIG;
+	default:
+		return CLI_FAILED;
+	}
+}
+
+int cli_print_err(const struct cli *c, const struct err *e)
+{
+	char text[ERR_FILE_BYTES + ERR_TEXT_BYTES + 32];
+
+	return cli_fail(c, status_of(e->code), NULL, "%s", err_format(e, text, sizeof(text)));
+}
+
+const char *cli_config_path(const struct cli *c)
+{
+	if (cli_has(c, OPTION_CONFIG))
+		return c->values[OPTION_CONFIG];
+	if (access("baton.ini", F_OK) == 0)
+		return "baton.ini";
+	if (access("/etc/baton/baton.ini", F_OK) == 0)
+		return "/etc/baton/baton.ini";
+	return NULL;
+}
+
+enum config_force cli_force(const struct cli *c)
+{
+	if (cli_has(c, OPTION_NATIVE))
+		return CONFIG_FORCE_NATIVE;
+	return cli_has(c, OPTION_COMPAT) ? CONFIG_FORCE_COMPAT : CONFIG_DETECT;
+}
+
+int cli_load(struct cli *c, struct config **ret_config)
+{
+	const char *path = cli_config_path(c);
+	struct errlist findings;
+	char text[ERR_FILE_BYTES + ERR_TEXT_BYTES + 32];
+	int rc;
+
+	if (!path)
+		return cli_fail(c, CLI_CONFIG, "give one with -c FILE",
+			"there is neither ./baton.ini nor /etc/baton/baton.ini");
+	errlist_init(&findings);
+	rc = config_load(path, cli_force(c), ret_config, &findings);
+	for (size_t i = 0; rc != 0 && i < findings.count; i++)
+		if (!findings.items[i].warning)
+			fprintf(stderr, "%s\n", err_format(&findings.items[i], text, sizeof(text)));
+	errlist_release(&findings);
+	if (rc != 0)
+		return cli_fail(c, CLI_CONFIG, NULL, "the configuration '%s' has errors", path);
+	return 0;
+}
+
+int cli_socket_path(struct cli *c)
+{
+	const char *path = cli_config_path(c);
+	struct config *config = NULL;
+	struct errlist findings;
+	struct err e;
+	int rc;
+
+	if (cli_has(c, OPTION_SOCKET)) {
+		snprintf(c->socket, sizeof(c->socket), "%s", c->values[OPTION_SOCKET]);
+		return 0;
+	}
+	if (!path)
+		return cli_fail(c, CLI_NOT_RUNNING, "give -c FILE or -s SOCKET",
+			"no instance to speak to: there is neither ./baton.ini nor "
+			"/etc/baton/baton.ini");
+	errlist_init(&findings);
+	/* A file that is wrong by now may well be the one of a running instance. */
+	if (config_load(path, cli_force(c), &config, &findings) != 0)
+		config = NULL;
+	errlist_release(&findings);
+	rc = config_control_path(config, path, c->socket, sizeof(c->socket), &e);
+	config_unref(config);
+	return rc == 0 ? 0 : cli_print_err(c, &e);
+}
+
+int cli_connect(struct cli *c, struct control_client *ret_client)
+{
+	const char *path = cli_config_path(c);
+	char hint[4200];
+	struct err e;
+	int rc = cli_socket_path(c);
+
+	if (rc != 0)
+		return rc;
+	rc = control_connect(ret_client, c->socket, CLI_QUICK_MS, &e);
+	if (rc == 0)
+		return 0;
+	if (rc != ERR_NOT_RUNNING)
+		return cli_print_err(c, &e);
+	snprintf(hint, sizeof(hint), "start one with: baton run -c %s", path ? path : "FILE");
+	return cli_fail(c, CLI_NOT_RUNNING, hint, "not running: %s", e.text);
+}
+
+int cli_answer_error(struct cli *c, const json_t *answer)
+{
+	static const struct {
+		const char *code;
+		int status;
+	} codes[] = {{"usage", CLI_USAGE}, {"unsupported", CLI_USAGE}, {"refused", CLI_REFUSED},
+		{"timeout", CLI_TIMEOUT}};
+	const json_t *error = json_object_get(answer, "error"), *finding;
+	const char *message = output_text(error, "message");
+	int status = CLI_FAILED;
+	size_t i;
+
+	for (i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+		if (strcmp(output_text(error, "code"), codes[i].code) == 0)
+			status = codes[i].status;
+	json_array_foreach(json_object_get(error, "findings"), i, finding)
+	{
+		fprintf(stderr, "%s\n", json_string_value(finding));
+		status = CLI_CONFIG;
+	}
+	return cli_fail(c, status, output_text(error, "hint"), "%s",
+		*message ? message : "the instance gave no reason");
+}
+
+static void print_progress(const json_t *line, void *context)
+{
+	(void)context;
+	if (json_is_string(json_object_get(line, "progress"))) {
+		fprintf(stderr, "%s\n", output_text(line, "progress"));
+		fflush(stderr);
+	}
+}
+
+int cli_call(struct cli *c, struct control_client *client, json_t *request, int64_t timeout_ms,
+	json_t **ret_result)
+{
+	json_t *answer = NULL;
+	struct err e;
+	int rc = control_call(client, request, timeout_ms, print_progress, NULL, &answer, &e);
+
+	json_decref(request);
+	if (rc == ERR_TIMEOUT)
+		return cli_fail(c, CLI_FAILED,
+			"is it stopped (SIGSTOP), or is the machine overloaded?",
+			"the instance did not answer within %lld s",
+			(long long)(timeout_ms / 1000));
+	if (rc == ERR_NOT_RUNNING)
+		return cli_fail(c, CLI_NOT_RUNNING, NULL, "the instance ended before it answered");
+	if (rc != 0)
+		return cli_print_err(c, &e);
+	rc = 0;
+	if (json_is_true(json_object_get(answer, "ok")))
+		*ret_result = json_incref(json_object_get(answer, "result"));
+	else
+		rc = cli_answer_error(c, answer);
+	json_decref(answer);
+	return rc;
+}
+
+int cli_request(struct cli *c, json_t *request, int64_t timeout_ms, json_t **ret_result)
+{
+	struct control_client client;
+	int rc = cli_connect(c, &client);
+
+	if (rc != 0) {
+		json_decref(request);
+		return rc;
+	}
+	rc = cli_call(c, &client, request, timeout_ms, ret_result);
+	control_close(&client);
+	return rc;
+}
+
+int cli_timeout(struct cli *c, int64_t *ret_ms)
+{
+	struct err e;
+	int64_t ns;
+
+	*ret_ms = -1;
+	if (!cli_has(c, OPTION_TIMEOUT))
+		return 0;
+	if (units_duration(c->values[OPTION_TIMEOUT], &ns, &e) != 0 || ns < 0)
+		return cli_usage(c, "--timeout '%s': not a duration such as 10s, 250ms, 5m",
+			c->values[OPTION_TIMEOUT]);
+	*ret_ms = ns / 1000000;
+	return 0;
+}

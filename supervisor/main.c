@@ -1,0 +1,173 @@
+/*
+ * argv -> one table of commands. The same binary is the helper processes under other names.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "supervisor/cli/cli.h"
+#include "supervisor/shell/supervisor.h"
+#include "worker/deadman.h"
+#include "worker/keeper.h"
+#include "worker/lock/guard.h"
+
+static int cli_run(struct cli *c);
+
+#define FIND    (CLI_BIT(CONFIG) | CLI_BIT(SOCKET))
+#define DIALECT (CLI_BIT(NATIVE) | CLI_BIT(COMPAT))
+
+/* clang-format off */
+static const struct cli_command commands[] = {
+	{"run", cli_run, "run the supervisor in the foreground",
+	 "", FIND | DIALECT | CLI_BIT(DETACH), 0, 0},
+	{"check", cli_check, "read and validate the configuration",
+	 "\nExit status 78 when it has errors. With --dump --json every setting has its value,\n"
+	 "file, line, and whether it is the default.",
+	 CLI_BIT(CONFIG) | DIALECT | CLI_BIT(DUMP) | CLI_BIT(STRICT) | CLI_BIT(JSON) | CLI_BIT(PLAN),
+	 0, 0},
+	{"status", cli_status, "instance, lock, executor, programs, workers",
+	 "[NAME...]",
+	 FIND | CLI_BIT(JSON) | CLI_BIT(HEALTH) | CLI_BIT(WATCH), 0, -1},
+	{"start", cli_start, "start programs or workers",
+	 "NAME...\nNAME is a program, PROGRAM:INDEX, GROUP:*, GROUP:PROGRAM or all.",
+	 FIND | CLI_BIT(NO_WAIT), 1, -1},
+	{"stop", cli_stop, "stop programs or workers",
+	 "NAME...\nNAME is a program, PROGRAM:INDEX, GROUP:*, GROUP:PROGRAM or all.",
+	 FIND | CLI_BIT(NO_WAIT), 1, -1},
+	{"restart", cli_restart, "stop, then start, with the running configuration",
+	 "NAME...\nNAME is a program, PROGRAM:INDEX, GROUP:*, GROUP:PROGRAM or all.",
+	 FIND | CLI_BIT(NO_WAIT) | CLI_BIT(ROLLING), 1, -1},
+	{"reload", cli_reload, "read the configuration again, as SIGHUP does",
+	 "\nPrints what changes. A file with an error changes nothing (exit status 78).",
+	 FIND | CLI_BIT(NO_WAIT) | CLI_BIT(CHANGED_ONLY), 0, 0},
+	{"scale", cli_scale, "change the number of workers of a program",
+	 "NAME N|+N|-N", FIND | CLI_BIT(NO_WAIT), 2, 2},
+	{"signal", cli_signal, "send a signal to workers",
+	 "SIGNAL NAME...", FIND, 2, -1},
+	{"shutdown", cli_shutdown, "end the supervisor gracefully",
+	 "\nPrints what it waits for.", FIND | CLI_BIT(NOW) | CLI_BIT(NO_WAIT), 0, 0},
+	{"handoff", cli_handoff, "move the baton to another worker",
+	 "[WORKER]\nWithout WORKER another ready worker is chosen.",
+	 FIND | CLI_BIT(AWAY) | CLI_BIT(NO_WAIT), 0, 1},
+	{"lock", cli_lock, "the lock in the database: info, history, release",
+	 "info|history|release\n"
+	 "info and history read the database, also with no instance running.\n"
+	 "release makes this instance step down. With --force it frees the lock of a holder\n"
+	 "that is proven dead, or that stays silent for its ttl while this command watches.",
+	 FIND | CLI_BIT(JSON) | CLI_BIT(FORCE) | CLI_BIT(LIMIT), 1, 1},
+	{"wait", cli_wait, "wait until a condition holds",
+	 "--for CONDITION\n"
+	 "CONDITION: executor, executor!=PID, term>N, ready=NAME, role=holder, ...\n"
+	 "Exit status 124 when --timeout passes first.",
+	 FIND | CLI_BIT(FOR) | CLI_BIT(TIMEOUT) | CLI_BIT(JSON), 0, 0},
+	{"events", cli_events, "the event stream, one line of JSON for each event",
+	 "", FIND, 0, 0},
+	{"is-executor", cli_is_executor, "inside a worker: is it the executor?",
+	 "\nExit status 0 yes, 1 no, 3 cannot tell.",
+	 CLI_BIT(WAIT) | CLI_BIT(TIMEOUT), 0, 0},
+	{"version", cli_version, "version, build, libraries", "", CLI_BIT(JSON), 0, 0},
+	{"help", cli_help, "this list, or the help of one command", "[COMMAND]", 0, 0, 1},
+	{"enable", NULL, "start, and remember it", "", 0, 0, -1},
+	{"disable", NULL, "stop, and remember it", "", 0, 0, -1},
+	{"logs", NULL, "captured output", "", 0, 0, -1},
+	{"jobs", NULL, "the schedule", "", 0, 0, -1},
+	{"top", NULL, "a live full-screen view", "", 0, 0, -1},
+	{"upgrade", NULL, "re-execute the supervisor in place", "", 0, 0, -1},
+	{"exec", NULL, "run a command while holding the lock", "", 0, 0, -1},
+	{NULL, NULL, NULL, NULL, 0, 0, 0},
+};
+/* clang-format on */
+
+static int cli_run(struct cli *c)
+{
+	struct run_options options = {
+		.config_path = cli_config_path(c),
+		.force = cli_force(c),
+		.control_path = cli_has(c, OPTION_SOCKET) ? c->values[OPTION_SOCKET] : NULL,
+	};
+
+	if (cli_has(c, OPTION_DETACH))
+		return cli_fail(c, CLI_USAGE, "use systemd, `nohup baton run &` or a container",
+			"--detach: not supported yet");
+	if (!options.config_path)
+		return cli_fail(c, CLI_CONFIG, "give one with -c FILE",
+			"there is neither ./baton.ini nor /etc/baton/baton.ini");
+	return supervisor_run(&options);
+}
+
+static int check_usage(const struct cli *c)
+{
+	const struct cli_command *row = c->command;
+	int foreign;
+
+	if (c->unknown[0])
+		return cli_usage(c, "unknown option '%s'", c->unknown);
+	foreign = cli_foreign_option(c);
+	if (foreign >= 0)
+		return cli_usage(c, "the option --%s does not apply here",
+			cli_option_name((enum cli_option)foreign));
+	if (c->word_count < row->words_min)
+		return cli_usage(c, "something is missing after '%s'",
+			c->word_count ? c->words[c->word_count - 1] : row->name);
+	if (row->words_max >= 0 && c->word_count > row->words_max)
+		return cli_usage(c, "unexpected '%s'", c->words[row->words_max]);
+	return 0;
+}
+
+static int dispatch(struct cli *c)
+{
+	const char *name = c->word_count ? c->words[0] : "run";
+	int rc;
+
+	if (c->word_count == 0 && cli_has(c, OPTION_HELP))
+		return cli_help_all(c);
+	if (c->word_count == 0 && cli_has(c, OPTION_VERSION))
+		return cli_version(c);
+	c->command = cli_find_command(commands, name);
+	if (!c->command)
+		return cli_unknown_command(c, name);
+	c->name = c->command->name;
+	if (c->word_count) {
+		c->words++;
+		c->word_count--;
+	}
+	if (!c->command->run)
+		return cli_fail(c, CLI_USAGE, NULL, "not supported yet");
+	if (cli_has(c, OPTION_HELP))
+		return cli_help_of(c->command);
+	rc = check_usage(c);
+	return rc != 0 ? rc : c->command->run(c);
+}
+
+static int command_line(int argc, char **argv)
+{
+	struct cli c = {.commands = commands};
+	char **words = calloc((size_t)argc + 1, sizeof(*words));
+	int status;
+
+	if (!words)
+		return cli_fail(&c, CLI_FAILED, NULL, "out of memory");
+	status = cli_parse(&c, argc, argv, words);
+	if (status == 0)
+		status = dispatch(&c);
+	free(words);
+	/* `baton status >/dev/full` has not printed the status. */
+	if (fflush(stdout) != 0 || ferror(stdout))
+		return cli_fail(
+			&c, status ? status : CLI_FAILED, NULL, "cannot write to standard output");
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 0 ? strrchr(argv[0], '/') : NULL;
+
+	name = name ? name + 1 : argc > 0 ? argv[0] : "";
+	if (strcmp(name, "lock-keeper") == 0)
+		return keeper_main(argc, argv);
+	if (strcmp(name, "lock-deadman") == 0)
+		return deadman_main(argc, argv);
+	if (strcmp(name, "lock-waiter") == 0)
+		return waiter_main(argc, argv);
+	return command_line(argc, argv);
+}
