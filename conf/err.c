@@ -142,6 +142,12 @@ void errlist_addf(
 	va_list arguments;
 	struct err e;
 
+	if ((warning ? l->warnings : l->errors) >
+		LIST_LIMIT) { /* counted only: no need for words */
+		l->warnings += warning;
+		l->errors += !warning;
+		return;
+	}
 	va_start(arguments, format);
 	fill(&e, ERR_CONFIG, file, line, format, arguments);
 	va_end(arguments);

@@ -181,7 +181,7 @@ static bool is_harmless(const struct schema_row *row, const char *text)
 		text++;
 	if (strcasecmp(text, row->value) == 0 || !text[0])
 		return true;
-	if (units_boolean(text, &yes, NULL) == 0 &&
+	if (units_integer(row->value, &wanted, NULL) < 0 && units_boolean(text, &yes, NULL) == 0 &&
 		units_boolean(row->value, &wanted_yes, NULL) == 0)
 		return yes == wanted_yes;
 	if (units_size(text, &number, NULL) == 0 && units_size(row->value, &wanted, NULL) == 0)

@@ -180,7 +180,7 @@ static void build_name(struct worker_build *b, struct expand_scope *scope)
 	if (s.source == SOURCE_DEFAULT || !text[0])
 		text = p->name;
 	text += strspn(text, " \t\n");
-	if (strpbrk(text, " :/"))
+	if (s.source == SOURCE_FILE && strpbrk(text, " :/"))
 		report(b, &s, false, "a name cannot have spaces, ':' or '/' in it");
 	/* Every worker needs a name of its own, also the ones that a scale adds later. */
 	numbered = strstr(s.text, "%(process_num)") != NULL;
