@@ -55,6 +55,9 @@ static void collect(void *user, const struct effective *e)
 	}
 	v->key = e->key;
 	v->value = e->value;
+	/* By default it follows the environment of whoever asks: no change of the file. */
+	if (e->source == SOURCE_DEFAULT && strcmp(e->key, "control") == 0)
+		v->value = "";
 	v->raw = e->row->flags & SCHEMA_WORKER ? e->raw : "";
 }
 

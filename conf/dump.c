@@ -1,4 +1,4 @@
-/* `baton check --dump`: INI text that loads again, or JSON. */
+/* `baton check --dump`: INI text for people, or JSON. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,8 +89,8 @@ static void ini_setting(struct dump *d, const struct effective *e)
 		text_printf(t, "; %s:%d\n", e->file, e->line);
 	else if (e->source == SOURCE_PRESET)
 		text_printf(t, "; preset %s\n", e->preset);
-	if (e->source == SOURCE_DEFAULT && !e->value[0])
-		text_puts(t, ";"); /* "not set" is not the same as "set to nothing" */
+	if (e->source == SOURCE_DEFAULT)
+		text_puts(t, ";"); /* "not set" is not always the same as "set to the default" */
 	text_printf(t, "%s = ", e->key);
 	ini_value(t, e->value);
 	text_puts(t, "\n");
@@ -117,7 +117,9 @@ static void run(void *argument)
 	if (d->json)
 		text_puts(&d->text, "{");
 	else
-		text_puts(&d->text, "; what stands below no comment is a default\n");
+		text_puts(&d->text,
+			"; lines that begin with a semicolon are defaults; values are those of the "
+			"first worker\n");
 	effective_each(d->c, &d->arena, take, d);
 	if (d->json)
 		text_puts(&d->text, d->section ? "\n  }\n}\n" : "}\n");

@@ -182,9 +182,10 @@ static void build_name(struct worker_build *b, struct expand_scope *scope)
 	text += strspn(text, " \t\n");
 	if (s.source == SOURCE_FILE && strpbrk(text, " :/"))
 		report(b, &s, false, "a name cannot have spaces, ':' or '/' in it");
-	/* Every worker needs a name of its own, also the ones that a scale adds later. */
+	/* Every worker needs a name of its own, also the ones that a scale adds later; and the
+	 * first keeps its name then. */
 	numbered = strstr(s.text, "%(process_num)") != NULL;
-	if (!numbered && (b->index > 0 || (is_native(b) && p->workers > 1)))
+	if (!numbered && b->index > 0)
 		text = arena_printf(b->arena, "%s_%02d", text, p->numprocs_start + b->index);
 	b->worker->name = arena_strdup(b->arena, text);
 }

@@ -61,6 +61,7 @@ static inline void conf_test_close(struct conf_test *t)
 
 	config_unref(t->config);
 	errlist_release(&t->findings);
+	assert_int_equal(chdir("/"), 0);
 	snprintf(command, sizeof(command), "rm -rf %s", t->folder);
 	assert_int_equal(system(command), 0);
 }

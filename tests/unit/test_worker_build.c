@@ -1,0 +1,290 @@
+/* What one worker gets: its name, arguments, environment; presets and the fast check. */
+#include "tests/lib/conf_test.h"
+
+#include "conf/preset.h"
+
+static void build(const struct conf_test *t, int program, int index, const char *const *listen,
+	struct config_worker *w)
+{
+	struct err e;
+
+	if (config_worker_build(t->config, program, index, listen, w, &e) < 0)
+		fail_msg("%s", e.text);
+}
+
+static const char *variable(const struct config_worker *w, const char *key)
+{
+	const char *found = NULL;
+
+	for (size_t i = 0; i < w->environment_count; i++) {
+		if (strcmp(w->environment[i].key, key) == 0) {
+			assert_null(found); /* once */
+			found = w->environment[i].value;
+		}
+	}
+	return found;
+}
+
+static void test_worker(void **state)
+{
+	static const char *const listen[] = {"127.0.0.1:4711"};
+	struct conf_test t;
+	struct config_worker w;
+	char wanted[256];
+
+	(void)state;
+	conf_test_open(&t);
+	conf_test_write(t.folder, "all.env", "A=file\nB=file\n");
+	conf_test_write(t.folder, "web.env", "C=web file\nD=web file\n");
+	conf_test_reload(&t,
+		"[baton]\nenvironment_file = all.env\nenvironment = B=\"baton\",E=\"baton\"\n"
+		"[socket:http]\nlisten = :0\n"
+		"[program:web]\ncommand = /bin/echo %(process_num)02d %(listen_http)s %(fd_http)d "
+		"%(ENV_D)s '%(here)s' %(numprocs)d %(group_name)s\n"
+		"workers = 4\nnumprocs_start = 10\nsockets = http\nenvironment_file = web.env\n"
+		"environment = D=\"own %(process_num)d\",E='%(ENV_B)s'\n"
+		"directory = .\nstdout_logfile = out-%(process_num)d.log\n",
+		CONFIG_DETECT);
+	assert_loaded(&t);
+	build(&t, 0, 2, listen, &w);
+	assert_string_equal(w.name, "web_12");
+	assert_string_equal(w.argv[0], "/bin/echo");
+	assert_string_equal(w.argv[1], "12");
+	assert_string_equal(w.argv[2], "127.0.0.1:4711");
+	assert_string_equal(w.argv[3], "3");
+	assert_string_equal(w.argv[4], "own");
+	assert_string_equal(w.argv[5], "12");
+	assert_string_equal(w.argv[6], t.folder);
+	assert_string_equal(w.argv[7], "4");
+	assert_string_equal(w.argv[8], "web");
+	assert_null(w.argv[9]);
+	assert_string_equal(variable(&w, "A"), "file");
+	assert_string_equal(variable(&w, "B"), "baton");
+	assert_string_equal(variable(&w, "C"), "web file");
+	assert_string_equal(variable(&w, "D"), "own 12");
+	assert_string_equal(variable(&w, "E"), "baton");
+	snprintf(wanted, sizeof(wanted), "%s/out-12.log", t.folder);
+	assert_string_equal(w.stdout_path, wanted);
+	config_worker_release(&w);
+	config_worker_release(&w);
+	build(&t, 0, 99, NULL, &w); /* beyond the count: after a scale */
+	assert_string_equal(w.name, "web_109");
+	assert_string_equal(w.argv[2], ":0");
+	config_worker_release(&w);
+	conf_test_close(&t);
+}
+
+static void test_names(void **state)
+{
+	struct conf_test t;
+	struct config_worker w;
+
+	(void)state;
+	conf_test_load(&t, "[supervisord]\n[program:a]\ncommand=/bin/true\nnumprocs=2\n"
+			   "process_name=%(program_name)s-%(process_num)d-%(host_node_name)s\n"
+			   "[program:b]\ncommand=/bin/true\n");
+	assert_loaded(&t);
+	build(&t, 0, 1, NULL, &w);
+	assert_memory_equal(w.name, "a-1-", 4);
+	config_worker_release(&w);
+	build(&t, 1, 0, NULL, &w);
+	assert_string_equal(w.name, "b");
+	config_worker_release(&w);
+	build(&t, 1, 1, NULL, &w);
+	assert_string_equal(w.name, "b_01");
+	config_worker_release(&w);
+	conf_test_close(&t);
+}
+
+static void test_shell(void **state)
+{
+	struct conf_test t;
+	struct config_worker w;
+
+	(void)state;
+	conf_test_load(&t, "[program:a]\ncommand = echo $X | cat\nshell = yes\n");
+	assert_loaded(&t);
+	assert_int_equal(t.findings.count, 0);
+	build(&t, 0, 0, NULL, &w);
+	assert_string_equal(w.argv[0], "/bin/sh");
+	assert_string_equal(w.argv[1], "-c");
+	assert_string_equal(w.argv[2], "echo $X | cat");
+	assert_null(w.argv[3]);
+	config_worker_release(&w);
+	conf_test_close(&t);
+}
+
+/* Errors that only a worker shows: an unset variable is one at load, an open quote is one at the
+ * start in compatibility mode. */
+static void test_late_errors(void **state)
+{
+	struct conf_test t;
+	struct config_worker w = {0};
+	struct err e;
+
+	(void)state;
+	conf_test_load(&t, "[supervisord]\n[program:a]\ncommand = 'open\n");
+	assert_loaded(&t);
+	assert_int_equal(config_worker_build(t.config, 0, 0, NULL, &w, &e), ERR_CONFIG);
+	assert_int_equal(e.line, 3);
+	assert_null(w.argv);
+	conf_test_close(&t);
+}
+
+/* --- presets --------------------------------------------------------------------------------- */
+
+#define SOCKETS "[socket:a]\nlisten = :0\n[socket:b]\nlisten = :0\n"
+/* an executable of the right name anywhere */
+#define GUNICORN "[program:web]\ncommand = ./gunicorn"
+
+static void with_servers(struct conf_test *t, const char *text)
+{
+	char command[256];
+
+	conf_test_open(t);
+	snprintf(command, sizeof(command),
+		"cd %s && for s in gunicorn uvicorn puma; do ln -s /bin/true $s; done", t->folder);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(chdir(t->folder), 0);
+	conf_test_reload(t, text, CONFIG_DETECT);
+}
+
+static void arguments(const char *text, const char *wanted)
+{
+	struct conf_test t;
+	struct config_worker w;
+	char got[512] = "";
+
+	with_servers(&t, text);
+	assert_loaded(&t);
+	build(&t, 0, 0, NULL, &w);
+	for (size_t i = 0; w.argv[i]; i++) {
+		strcat(got, i ? " " : "");
+		strcat(got, w.argv[i]);
+	}
+	assert_string_equal(got, wanted);
+	assert_string_equal(w.command, wanted);
+	assert_string_equal(variable(&w, "PYTHONUNBUFFERED"), "1");
+	assert_int_equal(t.config->programs[0].stopwaitsecs_ns / 1000000000, 35);
+	config_worker_release(&w);
+	conf_test_close(&t);
+}
+
+static void test_presets(void **state)
+{
+	(void)state;
+	arguments(GUNICORN " app:app\npreset = gunicorn\n", "./gunicorn app:app -w 1");
+	arguments(SOCKETS GUNICORN " app:app\npreset = gunicorn\nsockets = a b\n",
+		"./gunicorn app:app -w 1 --bind fd://3 --bind fd://4");
+	arguments(GUNICORN " -w2 app:app\npreset = gunicorn\n", "./gunicorn -w2 app:app");
+	arguments(SOCKETS "[program:web]\ncommand = ./uvicorn app:app\npreset = uvicorn\n"
+			  "sockets = b\n",
+		"./uvicorn app:app --fd 3");
+}
+
+static void refused_server(const char *text, const char *part)
+{
+	struct conf_test t;
+
+	with_servers(&t, text);
+	assert_null(t.config);
+	assert_error(&t, 0, part);
+	assert_int_equal(t.findings.errors, 1);
+	conf_test_close(&t);
+}
+
+static void test_preset_errors(void **state)
+{
+	(void)state;
+	refused_server(
+		SOCKETS GUNICORN " --bind=:80 a:a\npreset = gunicorn\nsockets = a\n", "'--bind'");
+	refused_server(SOCKETS GUNICORN " -b :80 a:a\npreset = gunicorn\nsockets = a\n", "'-b'");
+	refused_server(SOCKETS GUNICORN " -b:80 a:a\npreset = gunicorn\nsockets = a\n", "'-b'");
+	refused_server(SOCKETS "[program:web]\ncommand = ./uvicorn a:a\npreset = uvicorn\n"
+			       "sockets = a b\n",
+		"more than this server");
+	refused_server(GUNICORN " a:a\npreset = gunicorn\nshell = yes\n", "'preset'");
+	refused_server(GUNICORN " a:a\npreset = gunicorn\nexecutor = candidate\npromote = signal\n"
+				"promote_signal = USR2\ndemote_signal = RTMIN+1\n",
+		"means something else to gunicorn");
+}
+
+/* --- fast check ------------------------------------------------------------------------------ */
+
+static void suspect(const char *program, const char *part)
+{
+	struct conf_test t;
+	char text[512];
+
+	snprintf(text, sizeof(text), "[program:web]\nexecutor = candidate\n%s\n", program);
+	with_servers(&t, text);
+	assert_loaded(&t);
+	if (part) {
+		assert_warning(&t, 0, part);
+	} else {
+		if (t.findings.count)
+			conf_test_print(&t);
+		assert_int_equal(t.findings.count, 0);
+	}
+	conf_test_close(&t);
+}
+
+static void test_fast_check(void **state)
+{
+	(void)state;
+	unsetenv("WEB_CONCURRENCY");
+	unsetenv("GUNICORN_CMD_ARGS");
+	suspect("command = ./gunicorn app:app", NULL);
+	suspect("command = ./gunicorn -w 1 app:app", NULL);
+	suspect("command = ./gunicorn -w 4 app:app", "4 gunicorn workers would share one lease: "
+						     "every one of them believes it is executor");
+	suspect("command = ./gunicorn -w4 app:app", "4 gunicorn workers");
+	suspect("command = ./gunicorn --workers=3 app:app", "3 gunicorn workers");
+	suspect("command = ./gunicorn --workers 3 app:app", "3 gunicorn workers");
+	suspect("command = ./gunicorn --max-requests 1000 app:app", "behind baton's back");
+	suspect("command = ./gunicorn --max-requests 0 app:app", NULL);
+	suspect("command = ./gunicorn --preload app:app", "in its master");
+	suspect("command = ./gunicorn --reload app:app", "restarts its worker");
+	suspect("command = ./uvicorn --workers 2 app:app", "2 uvicorn workers");
+	suspect("command = ./uvicorn --reload app:app", "restarts its worker");
+	suspect("command = ./puma -w 2", "2 puma workers");
+	suspect("command = ./gunicorn a:a\nenvironment = WEB_CONCURRENCY=\"4\"", "WEB_CONCURRENCY");
+	suspect("command = ./gunicorn a:a\nenvironment = WEB_CONCURRENCY=\"1\"", NULL);
+	suspect("command = ./gunicorn a:a\nenvironment = WEB_CONCURRENCY=\"4\"\npreset = gunicorn",
+		NULL); /* the preset's -w 1 outranks it */
+	suspect("command = ./gunicorn a:a\nenvironment = GUNICORN_CMD_ARGS=\"--workers=5 -t 3\"",
+		"5 gunicorn workers");
+	suspect("command = ./gunicorn -w 4 a:a\nshell = yes", "4 gunicorn workers");
+	suspect("command = /usr/bin/env ./gunicorn -w 4 a:a", "4 gunicorn workers");
+	setenv("WEB_CONCURRENCY", "6", 1);
+	suspect("command = ./gunicorn a:a", "6 gunicorn workers");
+	unsetenv("WEB_CONCURRENCY");
+}
+
+static void test_workers_auto(void **state)
+{
+	struct conf_test t;
+
+	(void)state;
+	conf_test_load(&t, "[program:a]\ncommand = /bin/true\nworkers = auto\n");
+	assert_loaded(&t);
+	print_message("workers = auto: %d\n", t.config->programs[0].workers);
+	assert_in_range(t.config->programs[0].workers, 1, sysconf(_SC_NPROCESSORS_CONF));
+	conf_test_close(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_worker),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_shell),
+		cmocka_unit_test(test_late_errors),
+		cmocka_unit_test(test_presets),
+		cmocka_unit_test(test_preset_errors),
+		cmocka_unit_test(test_fast_check),
+		cmocka_unit_test(test_workers_auto),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
