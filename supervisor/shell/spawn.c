@@ -1,0 +1,715 @@
+/* Forking: workers, our own helpers, the operator's commands. Prepare, fork, tell. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "supervisor/shell/state.h"
+
+extern char **environ;
+
+#define FIRST_SOCKET_FD 3
+#define MOST_FDS	(FIRST_SOCKET_FD + 256 + 2)
+
+/* Everything that one spawn needs and that must not outlive it. */
+struct spawn {
+	struct supervisor *supervisor;
+	struct process *process;
+	const struct action *action;
+	const struct config_program *settings;
+	const struct config *config;
+	struct config_worker worker;
+	bool worker_built;
+	char **env;
+	size_t env_count, env_capacity;
+	char **paths;
+	struct child_fd fds[MOST_FDS];
+	size_t fd_count;
+	struct config_rlimit *rlimits;
+	int out[2], err[2], report[2], hold[2], channel[2];
+	struct logs_sink *sinks[2];
+	gid_t groups[NGROUPS_MAX > 256 ? 256 : NGROUPS_MAX];
+	int group_count;
+};
+
+/* --- the process's own side ---------------------------------------------------------------- */
+void process_init(struct supervisor *s, struct process *p, int slot)
+{
+	memset(p, 0, sizeof *p);
+	p->supervisor = s;
+	p->slot = slot;
+	p->report_fd = p->hold_fd = p->channel_fd = -1;
+	p->lease.fd_rw = p->lease.fd_ro = -1;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void process_release(struct process *p)
+{
+	loop_unwatch(p->report_watch);
+	loop_unwatch(p->channel_watch);
+	close_fd(&p->report_fd);
+	close_fd(&p->hold_fd);
+	close_fd(&p->channel_fd);
+	for (int i = 0; i < 2; i++) {
+		if (p->streams[i] != NULL)
+			logs_stream_detach(p->streams[i]);
+	}
+	lease_release(&p->lease);
+	free(p->failure);
+	free(p->status);
+	free(p->name);
+	process_init(p->supervisor, p, p->slot);
+}
+
+static void set_failure(struct process *p, const char *text)
+{
+	free(p->failure);
+	p->failure = strdup(text);
+}
+
+/* --- environment --------------------------------------------------------------------------- */
+static bool env_same_key(const char *a, const char *b)
+{
+	size_t n = strcspn(a, "=");
+
+	return strncmp(a, b, n) == 0 && b[n] == '=';
+}
+
+/* TEXT (KEY=VALUE, malloced, taken over) replaces an earlier one of that key. */
+static int env_put(struct spawn *sp, char *text)
+{
+	if (text == NULL)
+		return -1;
+	for (size_t i = 0; i < sp->env_count; i++) {
+		if (env_same_key(text, sp->env[i])) {
+			free(sp->env[i]);
+			sp->env[i] = text;
+			return 0;
+		}
+	}
+	if (sp->env_count + 1 >= sp->env_capacity) {
+		size_t capacity = sp->env_capacity != 0 ? 2 * sp->env_capacity : 64;
+		char **env = realloc(sp->env, capacity * sizeof *env);
+
+		if (env == NULL) {
+			free(text);
+			return -1;
+		}
+		sp->env = env;
+		sp->env_capacity = capacity;
+	}
+	sp->env[sp->env_count++] = text;
+	sp->env[sp->env_count] = NULL;
+	return 0;
+}
+
+static int env_set(struct spawn *sp, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+static int env_set(struct spawn *sp, const char *format, ...)
+{
+	va_list args;
+	char *text = NULL;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	va_end(args);
+	return env_put(sp, text);
+}
+
+/* What speaks of somebody else's service manager is not passed on. */
+static bool inheritable(const char *pair)
+{
+	static const char *const ours[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
+		"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID", "MANAGERPID"};
+
+	if (strncmp(pair, "BATON_", 6) == 0 || strchr(pair, '=') == NULL)
+		return false;
+	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+		size_t n = strlen(ours[i]);
+
+		if (strncmp(pair, ours[i], n) == 0 && pair[n] == '=')
+			return false;
+	}
+	return true;
+}
+
+static int env_baton(struct spawn *sp)
+{
+	struct supervisor *s = sp->supervisor;
+	const struct worker *w = &s->core.workers[sp->process->slot];
+	const struct program *p = &s->core.programs[w->program];
+	const struct action *a = sp->action;
+	int rc = 0;
+
+	rc |= env_set(sp, "BATON_INSTANCE=%s", s->instance);
+	rc |= env_set(sp, "BATON_PROGRAM=%s", sp->settings->name);
+	rc |= env_set(sp, "BATON_WORKER=%s", sp->process->name);
+	rc |= env_set(sp, "BATON_INDEX=%d", w->index);
+	rc |= env_set(sp, "BATON_WORKERS=%d", p->count);
+	rc |= env_set(sp, "BATON_CONTROL=%s", s->control_path);
+	if (a->executor_env >= 0)
+		rc |= env_set(sp, "BATON_EXECUTOR=%d", a->executor_env);
+	if (a->executor_env == 1)
+		rc |= env_set(sp, "BATON_TERM=%llu", (unsigned long long)a->term);
+	rc |= env_set(sp, "SUPERVISOR_ENABLED=1");
+	rc |= env_set(sp, "SUPERVISOR_PROCESS_NAME=%s", sp->worker.name);
+	rc |= env_set(sp, "SUPERVISOR_GROUP_NAME=%s", sp->settings->group);
+	if (s->notify != NULL)
+		rc |= env_set(sp, "NOTIFY_SOCKET=%s", notify_address(s->notify));
+	if (sp->settings->watchdog_ns > 0) {
+		rc |= env_set(sp, "WATCHDOG_USEC=%lld",
+			(long long)(sp->settings->watchdog_ns / 1000));
+		rc |= env_set(sp, "WATCHDOG_PID=0000000000");
+	}
+	return rc;
+}
+
+static int env_sockets(struct spawn *sp)
+{
+	const struct config_program *set = sp->settings;
+	char names[4096] = "";
+	size_t used = 0;
+
+	if (set->socket_count == 0)
+		return 0;
+	for (size_t i = 0; i < set->socket_count && used < sizeof names - 1; i++)
+		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ":" : "",
+			sp->config->sockets[set->sockets[i]].name);
+	return env_set(sp, "LISTEN_FDS=%zu", set->socket_count) |
+		env_set(sp, "LISTEN_PID=0000000000") | env_set(sp, "LISTEN_FDNAMES=%s", names);
+}
+
+static int build_environment(struct spawn *sp)
+{
+	const struct config_user *u = &sp->settings->user;
+	int rc = 0;
+
+	for (char **e = environ; *e != NULL; e++) {
+		if (inheritable(*e))
+			rc |= env_put(sp, strdup(*e));
+	}
+	if (u->set && sp->settings->set_user_env) {
+		rc |= env_set(sp, "HOME=%s", u->home);
+		rc |= env_set(sp, "USER=%s", u->name);
+		rc |= env_set(sp, "LOGNAME=%s", u->name);
+	}
+	for (size_t i = 0; i < sp->worker.environment_count; i++)
+		rc |= env_set(sp, "%s=%s", sp->worker.environment[i].key,
+			sp->worker.environment[i].value);
+	rc |= env_baton(sp);
+	rc |= env_sockets(sp);
+	return rc;
+}
+
+/* --- paths --------------------------------------------------------------------------------- */
+static const char *env_value(const struct spawn *sp, const char *key)
+{
+	size_t n = strlen(key);
+
+	for (size_t i = 0; i < sp->env_count; i++) {
+		if (strncmp(sp->env[i], key, n) == 0 && sp->env[i][n] == '=')
+			return sp->env[i] + n + 1;
+	}
+	return NULL;
+}
+
+static int build_paths(struct spawn *sp)
+{
+	const char *name = sp->worker.argv[0], *path = env_value(sp, "PATH");
+	size_t count = 2, n = 0;
+
+	if (path == NULL || *path == '\0')
+		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	for (const char *p = path; *p != '\0'; p++)
+		count += *p == ':';
+	sp->paths = calloc(count + 1, sizeof *sp->paths);
+	if (sp->paths == NULL)
+		return -1;
+	if (strchr(name, '/') != NULL) {
+		sp->paths[0] = strdup(name);
+		return sp->paths[0] != NULL ? 0 : -1;
+	}
+	while (n < count) {
+		size_t bytes = strcspn(path, ":");
+
+		if (asprintf(&sp->paths[n++], "%.*s%s%s", (int)bytes, path, bytes > 0 ? "/" : "./",
+			    name) < 0)
+			return -1;
+		if (path[bytes] == '\0')
+			break;
+		path += bytes + 1;
+	}
+	return 0;
+}
+
+/* --- descriptors --------------------------------------------------------------------------- */
+static void pass(struct spawn *sp, int from, int to)
+{
+	sp->fds[sp->fd_count++] = (struct child_fd){.from = from, .to = to};
+}
+
+static int open_stream(struct spawn *sp, int which, int pair[2], enum config_output kind,
+	const char *path, struct err *e)
+{
+	struct supervisor *s = sp->supervisor;
+
+	if (logs_sink_open(s->logs, kind, path, which + 1, sp->config->childlogdir,
+		    sp->worker.name, &sp->sinks[which], e) < 0)
+		return e->code;
+	if (sp->sinks[which] == NULL)
+		return 0; /* NONE */
+	return logs_pipe(&pair[0], &pair[1], e);
+}
+
+static int build_output(struct spawn *sp, struct err *e)
+{
+	const struct config_program *set = sp->settings;
+	int null_fd = sp->supervisor->null_fd;
+
+	if (open_stream(sp, 0, sp->out, set->stdout_kind, sp->worker.stdout_path, e) < 0)
+		return e->code;
+	if (!set->redirect_stderr &&
+		open_stream(sp, 1, sp->err, set->stderr_kind, sp->worker.stderr_path, e) < 0)
+		return e->code;
+	pass(sp, null_fd, 0);
+	pass(sp, sp->out[1] >= 0 ? sp->out[1] : null_fd, 1);
+	if (set->redirect_stderr)
+		pass(sp, sp->out[1] >= 0 ? sp->out[1] : null_fd, 2);
+	else
+		pass(sp, sp->err[1] >= 0 ? sp->err[1] : null_fd, 2);
+	return 0;
+}
+
+static int build_descriptors(struct spawn *sp, struct err *e)
+{
+	const struct config_program *set = sp->settings;
+	int next = FIRST_SOCKET_FD;
+
+	if (build_output(sp, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < set->socket_count && i < 256; i++) {
+		const char *name = sp->config->sockets[set->sockets[i]].name;
+		struct listener_slot *l = stages_listener(sp->supervisor, name);
+
+		if (l == NULL)
+			return err_set(e, ERR_SYSTEM, "socket '%s' is not open", name);
+		listener_reassert(&l->listener);
+		pass(sp, l->listener.fd, next++);
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp->channel) < 0)
+		return err_set(e, ERR_SYSTEM, "cannot make its channel: %s", strerror(errno));
+	(void)fcntl(sp->channel[0], F_SETFL, O_NONBLOCK);
+	pass(sp, sp->channel[1], next);
+	if (env_set(sp, "BATON_CHANNEL_FD=%d", next++) < 0)
+		return err_set(e, ERR_SYSTEM, "out of memory");
+	if (set->executor != EXECUTOR_NO) {
+		if (lease_create(&sp->process->lease, e) < 0)
+			return e->code;
+		pass(sp, sp->process->lease.fd_ro, next);
+		if (env_set(sp, "BATON_LEASE_FD=%d", next++) < 0)
+			return err_set(e, ERR_SYSTEM, "out of memory");
+	}
+	if (pipe2(sp->report, O_CLOEXEC) < 0 ||
+		(sp->action->held && pipe2(sp->hold, O_CLOEXEC) < 0))
+		return err_set(e, ERR_SYSTEM, "cannot make a pipe: %s", strerror(errno));
+	return 0;
+}
+
+/* --- limits and groups --------------------------------------------------------------------- */
+static int build_limits(struct spawn *sp)
+{
+	const struct config_program *set = sp->settings;
+	const struct rlimit *nofile = &sp->supervisor->nofile;
+
+	sp->rlimits = calloc(set->rlimit_count + 1, sizeof *sp->rlimits);
+	if (sp->rlimits == NULL)
+		return -1;
+	/* Ours was raised for ourselves: the worker gets what we found, then what the file says. */
+	sp->rlimits[0] = (struct config_rlimit){.resource = RLIMIT_NOFILE,
+		.soft = nofile->rlim_cur, .hard = nofile->rlim_max};
+	if (set->rlimit_count > 0)
+		memcpy(sp->rlimits + 1, set->rlimits, set->rlimit_count * sizeof *sp->rlimits);
+	return 0;
+}
+
+/* The user database may be slow (LDAP): asked once for each user, while nothing waits for it. */
+static void find_groups(struct spawn *sp)
+{
+	static struct {
+		uid_t uid;
+		gid_t gid;
+		int count;
+		gid_t groups[256];
+	} last = {.count = -1};
+	const struct config_user *u = &sp->settings->user;
+
+	if (!u->set || geteuid() != 0)
+		return;
+	if (last.count < 0 || last.uid != u->uid || last.gid != u->gid) {
+		last.count = 256;
+		last.uid = u->uid;
+		last.gid = u->gid;
+		if (getgrouplist(u->name, u->gid, last.groups, &last.count) < 0 && last.count > 256)
+			last.count = 256;
+	}
+	sp->group_count = last.count;
+	memcpy(sp->groups, last.groups, (size_t)last.count * sizeof *sp->groups);
+}
+
+/* --- the fork ------------------------------------------------------------------------------ */
+static void fill_spec(struct spawn *sp, struct child_spec *spec, pid_t parent)
+{
+	const struct config_program *set = sp->settings;
+
+	memset(spec, 0, sizeof *spec);
+	spec->argv = sp->worker.argv;
+	spec->paths = sp->paths;
+	spec->envp = sp->env;
+	spec->fds = sp->fds;
+	spec->fd_count = sp->fd_count;
+	spec->report_fd = sp->report[1];
+	spec->hold_fd = sp->action->held ? sp->hold[0] : -1;
+	spec->directory = sp->worker.directory;
+	spec->set_user = set->user.set || set->user.group_set;
+	spec->uid = set->user.set ? set->user.uid : geteuid();
+	spec->gid = set->user.set || set->user.group_set ? set->user.gid : getegid();
+	spec->groups = sp->groups;
+	spec->group_count = (size_t)sp->group_count;
+	spec->groups_set = set->user.set && geteuid() == 0;
+	spec->umask = set->umask;
+	spec->nice = set->nice;
+	spec->oom_score_adj = set->oom_score_adj;
+	spec->no_new_privs = set->no_new_privs;
+	spec->die_with_parent = set->executor != EXECUTOR_NO;
+	spec->parent = parent;
+	spec->rlimits = sp->rlimits;
+	spec->rlimit_count = set->rlimit_count + 1;
+}
+
+static pid_t fork_child(const struct child_spec *spec)
+{
+	sigset_t all, before;
+	pid_t pid;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	if (pid == 0)
+		child_exec(spec);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return pid;
+}
+
+/* The snapshot that SETTINGS lies in. */
+static const struct config *config_of(const struct supervisor *s,
+	const struct config_program *settings)
+{
+	for (size_t i = 0; i < s->retired_count; i++) {
+		const struct config *c = s->retired[i];
+
+		if (settings >= c->programs && settings < c->programs + c->program_count)
+			return c;
+	}
+	return s->config;
+}
+
+static void close_pair(int pair[2])
+{
+	close_fd(&pair[0]);
+	close_fd(&pair[1]);
+}
+
+static void init_spawn(struct spawn *sp, struct process *p, const struct action *a)
+{
+	struct supervisor *s = p->supervisor;
+
+	memset(sp, 0, sizeof *sp);
+	sp->supervisor = s;
+	sp->process = p;
+	sp->action = a;
+	sp->settings = s->core.workers[p->slot].settings;
+	sp->config = config_of(s, sp->settings);
+	for (int i = 0; i < 2; i++)
+		sp->out[i] = sp->err[i] = sp->report[i] = sp->hold[i] = sp->channel[i] = -1;
+}
+
+static void release_spawn(struct spawn *sp)
+{
+	for (size_t i = 0; i < sp->env_count; i++)
+		free(sp->env[i]);
+	free(sp->env);
+	for (size_t i = 0; sp->paths != NULL && sp->paths[i] != NULL; i++)
+		free(sp->paths[i]);
+	free(sp->paths);
+	free(sp->rlimits);
+	close_pair(sp->out);
+	close_pair(sp->err);
+	close_pair(sp->report);
+	close_pair(sp->hold);
+	close_pair(sp->channel);
+	logs_sink_close(sp->sinks[0]);
+	logs_sink_close(sp->sinks[1]);
+	if (sp->worker_built)
+		config_worker_release(&sp->worker);
+}
+
+static int build_worker(struct spawn *sp, struct err *e)
+{
+	const struct config_program *set = sp->settings;
+	const char *listen[256] = {NULL};
+
+	for (size_t i = 0; i < set->socket_count && i < 256; i++) {
+		struct listener_slot *l = stages_listener(sp->supervisor,
+			sp->config->sockets[set->sockets[i]].name);
+
+		listen[i] = l != NULL ? l->listener.text : "";
+	}
+	if (config_worker_build(sp->config, (int)(set - sp->config->programs),
+		    sp->supervisor->core.workers[sp->process->slot].index, listen, &sp->worker,
+		    e) < 0)
+		return e->code;
+	sp->worker_built = true;
+	if (sp->worker.argv == NULL || sp->worker.argv[0] == NULL)
+		return err_set(e, ERR_CONFIG, "its command is empty or not well formed");
+	if (build_environment(sp) < 0 || build_paths(sp) < 0 || build_limits(sp) < 0)
+		return err_set(e, ERR_SYSTEM, "out of memory");
+	return 0;
+}
+
+/* Seldom needed, so made anew rather than kept for every worker. */
+static void describe_failure(struct process *p, const struct child_failure *f)
+{
+	const struct worker *w = &p->supervisor->core.workers[p->slot];
+	struct action a = {.executor_env = w->executor_env, .term = w->term};
+	struct spawn sp;
+	struct child_spec spec;
+	char text[512];
+	struct err e;
+
+	init_spawn(&sp, p, &a);
+	if (build_worker(&sp, &e) < 0) {
+		set_failure(p, e.text);
+	} else {
+		fill_spec(&sp, &spec, getpid());
+		child_failure_text(f, &spec, text, sizeof text);
+		set_failure(p, text);
+	}
+	release_spawn(&sp);
+}
+
+static void read_report(void *context, unsigned events)
+{
+	struct process *p = context;
+	struct child_failure f;
+	ssize_t n = read(p->report_fd, &f, sizeof f);
+
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	loop_unwatch(p->report_watch);
+	p->report_watch = NULL;
+	close_fd(&p->report_fd);
+	if (n == (ssize_t)sizeof f) {
+		describe_failure(p, &f);
+		supervisor_post_worker(p->supervisor, EVENT_SPAWN_FAILED, p);
+	} else if (p->leader_alive && p->hold_fd < 0) {
+		supervisor_post_worker(p->supervisor, EVENT_EXECED, p);
+	}
+}
+
+static void stream_ended(void *context, struct logs_stream *stream)
+{
+	struct process *p = context;
+
+	for (int i = 0; i < 2; i++) {
+		if (p->streams[i] == stream) {
+			logs_stream_close(stream);
+			p->streams[i] = NULL;
+		}
+	}
+}
+
+/* In the parent, after a fork that worked: watch what the child tells. */
+static int watch_child(struct spawn *sp, struct err *e)
+{
+	struct process *p = sp->process;
+	struct supervisor *s = sp->supervisor;
+	const char *prefix = sp->settings->log_prefix ? p->name : NULL;
+	int *ends[2] = {&sp->out[0], &sp->err[0]};
+
+	p->report_fd = sp->report[0];
+	p->hold_fd = sp->hold[1];
+	p->channel_fd = sp->channel[0];
+	sp->report[0] = sp->hold[1] = sp->channel[0] = -1;
+	(void)fcntl(p->report_fd, F_SETFL, O_NONBLOCK);
+	p->report_watch = loop_watch(s->loop, p->report_fd, LOOP_READ, read_report, p);
+	channel_watch(s, p);
+	for (int i = 0; i < 2; i++) {
+		bool inherit = (i == 0 ? sp->settings->stdout_kind : sp->settings->stderr_kind) ==
+			OUTPUT_INHERIT;
+
+		if (sp->sinks[i] == NULL)
+			continue;
+		if (logs_stream_open(s->logs, *ends[i], sp->sinks[i], inherit ? prefix : NULL,
+			    stream_ended, p, &p->streams[i], e) < 0)
+			return e->code;
+		sp->sinks[i] = NULL;
+		*ends[i] = -1;
+	}
+	return 0;
+}
+
+static int spawn(struct spawn *sp, struct err *e)
+{
+	struct process *p = sp->process;
+	struct child_spec spec;
+
+	if (build_worker(sp, e) < 0 || build_descriptors(sp, e) < 0)
+		return e->code;
+	find_groups(sp);
+	fill_spec(sp, &spec, getpid());
+	p->pid = fork_child(&spec);
+	if (p->pid < 0) {
+		p->pid = 0;
+		return err_set(e, ERR_SYSTEM, "cannot fork: %s", strerror(errno));
+	}
+	p->leader_alive = true;
+	lock_table_set(sp->supervisor, p,
+		sp->settings->executor != EXECUTOR_NO ||
+			!sp->supervisor->config->keep_on_supervisor_death);
+	if (watch_child(sp, e) < 0)
+		logs_event(sp->supervisor->logs, LOGS_ERROR, "worker.output", NULL, 0,
+			"%s: its output cannot be read: %s", p->name, e->text);
+	return 0;
+}
+
+void spawn_worker(struct supervisor *s, const struct action *a)
+{
+	struct process *p = &s->processes[a->worker];
+	const struct worker *w = &s->core.workers[a->worker];
+	struct event told = {.kind = EVENT_SPAWNED, .worker = a->worker, .id = a->id, .program = -1};
+	struct spawn sp;
+	struct err e;
+
+	if (p->id != 0)
+		process_release(p);
+	p->id = a->id;
+	if (asprintf(&p->name, "%s:%d", w->settings->name, w->index) < 0)
+		p->name = NULL;
+	init_spawn(&sp, p, a);
+	if (p->name == NULL || spawn(&sp, &e) < 0) {
+		set_failure(p, p->name == NULL ? "out of memory" : e.text);
+		told.kind = EVENT_SPAWN_FAILED;
+	} else {
+		told.pid = p->pid;
+	}
+	release_spawn(&sp);
+	supervisor_post(s, &told);
+}
+
+void spawn_release(struct supervisor *s, const struct action *a)
+{
+	struct process *p = supervisor_process(s, a->worker, a->id);
+
+	if (p == NULL || p->hold_fd < 0)
+		return;
+	(void)!write(p->hold_fd, "x", 1);
+	close_fd(&p->hold_fd);
+}
+
+/* --- helpers and commands ------------------------------------------------------------------ */
+pid_t spawn_helper(struct supervisor *s, const char *name, const char *argument,
+	const struct child_fd *fds, size_t fd_count, struct err *e)
+{
+	char *const argv[] = {(char *)name, (char *)argument, NULL};
+	char *const paths[] = {"/proc/self/exe", NULL};
+	/* Its command line and environment shall not say "baton": one `pkill -f` must not get all. */
+	char *envp[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL, NULL};
+	const char *sanitizer = getenv("ASAN_OPTIONS");
+	char sanitizer_text[512];
+	struct child_fd all[3 + 8];
+	struct child_spec spec = {.argv = argv, .paths = paths, .envp = envp, .fds = all,
+		.hold_fd = -1, .directory = "/", .umask = -1, .nice = INT_MIN,
+		.oom_score_adj = INT_MIN};
+	int report[2];
+	pid_t pid;
+	struct child_failure f;
+
+	if (sanitizer != NULL) {
+		snprintf(sanitizer_text, sizeof sanitizer_text, "ASAN_OPTIONS=%s", sanitizer);
+		envp[1] = sanitizer_text;
+	}
+	if (pipe2(report, O_CLOEXEC) < 0)
+		return err_set(e, ERR_SYSTEM, "cannot make a pipe: %s", strerror(errno)), -1;
+	all[0] = (struct child_fd){s->null_fd, 0};
+	all[1] = (struct child_fd){s->null_fd, 1};
+	all[2] = (struct child_fd){2, 2};
+	memcpy(all + 3, fds, fd_count * sizeof *fds);
+	spec.fd_count = 3 + fd_count;
+	spec.report_fd = report[1];
+	spec.parent = getpid();
+	pid = fork_child(&spec);
+	close(report[1]);
+	if (pid > 0 && read(report[0], &f, sizeof f) == (ssize_t)sizeof f) {
+		char text[512];
+
+		child_failure_text(&f, &spec, text, sizeof text);
+		err_set(e, ERR_SYSTEM, "cannot start %s: %s", name, text);
+		pid = -1; /* the reaper meets it as a stranger */
+	} else if (pid < 0) {
+		err_set(e, ERR_SYSTEM, "cannot start %s: %s", name, strerror(errno));
+	}
+	close(report[0]);
+	return pid;
+}
+
+pid_t spawn_command(struct supervisor *s, const char *command, const char *const *more_environment,
+	struct err *e)
+{
+	char *const argv[] = {"/bin/sh", "-c", (char *)command, NULL};
+	char *const paths[] = {"/bin/sh", NULL};
+	struct child_fd fds[3] = {{s->null_fd, 0}, {1, 1}, {2, 2}};
+	struct process nobody = {.supervisor = s};
+	struct spawn sp = {.supervisor = s, .process = &nobody};
+	struct child_spec spec = {.argv = argv, .paths = paths, .fds = fds, .fd_count = 3,
+		.hold_fd = -1, .directory = "", .umask = -1, .nice = INT_MIN,
+		.oom_score_adj = INT_MIN};
+	int report[2], rc = 0;
+	pid_t pid = -1;
+
+	for (int i = 0; i < 2; i++)
+		sp.out[i] = sp.err[i] = sp.report[i] = sp.hold[i] = sp.channel[i] = -1;
+	for (char **v = environ; *v != NULL; v++)
+		rc |= inheritable(*v) ? env_put(&sp, strdup(*v)) : 0;
+	for (size_t i = 0; i < s->config->environment_count; i++)
+		rc |= env_set(&sp, "%s=%s", s->config->environment[i].key,
+			s->config->environment[i].value);
+	for (; *more_environment != NULL; more_environment++)
+		rc |= env_put(&sp, strdup(*more_environment));
+	spec.envp = sp.env;
+	if (rc == 0 && pipe2(report, O_CLOEXEC) == 0) {
+		spec.report_fd = report[1];
+		spec.parent = getpid();
+		pid = fork_child(&spec);
+		close(report[0]);
+		close(report[1]);
+	}
+	if (pid < 0)
+		err_set(e, ERR_SYSTEM, "cannot run '%s': %s", command, strerror(errno));
+	release_spawn(&sp);
+	return pid;
+}

@@ -1,0 +1,237 @@
+/*
+ * The shell's memory: everything that has a descriptor, a pid or a pointer. Internal to
+ * supervisor/shell/; the decisions are the core's.
+ *
+ * One struct supervisor exists. Callbacks of the loop only post events; before the loop blocks the
+ * queue is handled one event at a time (supervisor_drain), each plan is applied at once.
+ */
+#ifndef BATON_SHELL_STATE_H
+#define BATON_SHELL_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "conf/config.h"
+#include "supervisor/core/core.h"
+#include "supervisor/shell/control.h"
+#include "supervisor/shell/logs.h"
+#include "supervisor/shell/loop.h"
+#include "supervisor/shell/notify.h"
+#include "supervisor/shell/sockets.h"
+#include "worker/channel.h"
+#include "worker/child.h"
+#include "worker/deadman.h"
+#include "worker/keeper.h"
+#include "worker/lease.h"
+
+struct supervisor;
+
+/* The shell's side of one worker slot: the process, its pipes, its channel, its lease page. */
+struct process {
+	struct supervisor *supervisor;
+	int slot;
+	uint64_t id;	   /* of the spawn; 0 = free */
+	pid_t pid;	   /* leader of its session; 0 once reaped and gone */
+	bool leader_alive; /* not reaped yet */
+	int report_fd, hold_fd, channel_fd;
+	struct loop_watch *report_watch, *channel_watch;
+	struct channel_buffer channel_in;
+	struct lease lease;
+	struct logs_stream *streams[2];
+	bool collecting;   /* the core asked for the end of its tree */
+	bool collect_tree; /* ... including what is left below it */
+	int collect_signal;
+	bool signalled;	   /* what is left has been sent collect_signal */
+	char *failure;	   /* why it could not start; NULL = it could */
+	char *status;	   /* STATUS=; NULL = not said */
+	char *name;	   /* "web:0" */
+};
+
+/* One helper process of ours. */
+struct helper {
+	pid_t pid; /* 0 = none */
+	int fd;	   /* our end of its socketpair or pipe; -1 = none */
+	struct loop_watch *watch;
+	int64_t started_ns;
+	int quick_deaths;
+};
+
+struct hook_process {
+	pid_t pid;
+	char what[64];
+};
+
+#define HOOK_PROCESSES 16
+#define QUEUE_FIRST    256
+
+struct lock_state {
+	struct helper keeper, deadman, waiter;
+	bool keeper_told; /* it has the guard's inode */
+	int guard_fd;
+	int64_t guard_inode, guard_epoch; /* the byte that is locked; 0 = none */
+	int table_fd;
+	struct deadman_table *table;
+	int armed_program[DEADMAN_EXECUTORS]; /* deadman slot -> program slot; -1 = free */
+	struct store_settings settings;
+	struct store_view view; /* the last one with a row; for status and for people */
+	bool view_valid;
+	struct keeper_answer answer; /* of the event that is being handled */
+	char answer_text[512], error[512];
+	uint64_t sent_id; /* the core's request that is with the keeper; 0 = none */
+	enum request_op sent_op;
+	int inotify_fd;
+	struct loop_watch *inotify_watch;
+	int64_t acquired_wall_us;
+	bool overlay_told;
+};
+
+struct oom_counter {
+	char path[512]; /* "" = the kernel does not say */
+	int64_t count;
+};
+
+struct listener_slot {
+	char name[128];
+	struct listener listener;
+	const struct config_socket *settings;
+	bool used;
+};
+
+struct commands; /* commands.c: who waits for what */
+
+struct supervisor {
+	struct loop *loop;
+	struct logs *logs;
+	struct core core;
+	struct config *config;
+	struct config **retired; /* snapshots that workers still run */
+	size_t retired_count;
+	struct plan plan;
+	struct event *queue;
+	size_t queue_head, queue_count, queue_capacity;
+	struct process *processes;
+	int process_slots;
+	struct listener_slot *listeners;
+	size_t listener_count;
+	struct lock_state lock;
+	struct control *control;
+	struct notify *notify;
+	struct commands *commands;
+	struct hook_process hooks[HOOK_PROCESSES];
+	struct oom_counter oom;
+	char instance[STORE_ID_BYTES];
+	char hostname[STORE_NAME_BYTES];
+	char config_path[4096], control_path[4096];
+	enum config_force force;
+	bool control_overridden;
+	int null_fd;
+	struct rlimit nofile; /* as we found it: the workers' */
+	int pidfile_fd;
+	int64_t timer_at_ns;
+	int64_t started_wall_us;
+	int interrupts; /* INT and QUIT so far */
+	uint32_t generation; /* of the configuration: counts reloads */
+	bool changed;	/* something happened that a waiter may wait for */
+	bool exiting;
+	int exit_status;
+	int stage_status; /* of the stage that failed */
+};
+
+/* supervisor.c */
+void supervisor_post(struct supervisor *s, const struct event *e);
+void supervisor_post_worker(struct supervisor *s, enum event_kind kind, const struct process *p);
+struct process *supervisor_process(struct supervisor *s, int slot, uint64_t id); /* NULL: another */
+struct process *supervisor_process_by_pid(struct supervisor *s, pid_t pid);
+void supervisor_forget_snapshots(struct supervisor *s);
+
+/* apply.c: the only switch from action to side effect. */
+void apply_plan(struct supervisor *s, const struct plan *plan);
+
+/* spawn.c */
+void spawn_worker(struct supervisor *s, const struct action *a);
+void spawn_release(struct supervisor *s, const struct action *a);
+void process_init(struct supervisor *s, struct process *p, int slot);
+void process_release(struct process *p); /* closes what is open; streams are detached */
+/* fork+exec of ourselves under another name; FDS as in child_spec (0..2 are made). -1 = failed. */
+pid_t spawn_helper(struct supervisor *s, const char *name, const char *argument,
+	const struct child_fd *fds, size_t fd_count, struct err *e);
+/* A command of the operator's (hook), not waited for. */
+pid_t spawn_command(struct supervisor *s, const char *command, const char *const *more_environment,
+	struct err *e);
+
+/* reap.c */
+void reap_children(struct supervisor *s);
+void reap_collect(struct supervisor *s, const struct action *a);
+void reap_kill_tree(struct supervisor *s, const struct action *a);
+void reap_signal(struct supervisor *s, const struct action *a);
+/* The process that PID belongs to: itself, its session, or an ancestor; NULL = a stranger. */
+struct process *reap_owner(struct supervisor *s, pid_t pid);
+void reap_oom_init(struct supervisor *s);
+
+/* lock.c: keeper, deadman, waiter, guard, inotify */
+int lock_stage_deadman(struct supervisor *s, struct err *e);
+void lock_stage_deadman_down(struct supervisor *s);
+int lock_stage_database(struct supervisor *s, struct err *e);
+void lock_stage_database_down(struct supervisor *s);
+void lock_request(struct supervisor *s, const struct action *a);
+void lock_guard_unlock(struct supervisor *s, int64_t epoch);
+void lock_guard_mark(struct supervisor *s, int64_t epoch);
+void lock_wait_guard(struct supervisor *s, int64_t epoch);
+void lock_arm(struct supervisor *s, const struct action *a);
+void lock_disarm(struct supervisor *s, int program);
+void lock_table_set(struct supervisor *s, const struct process *p, bool kill);
+void lock_table_clear(struct supervisor *s, int slot);
+int lock_table_reserve(struct supervisor *s, int slots, struct err *e);
+bool lock_reaped(struct supervisor *s, pid_t pid, int status); /* true = it was one of ours */
+void lock_reconfigure(struct supervisor *s);
+
+/* channels.c: the channel and the lease page of a worker */
+void channel_watch(struct supervisor *s, struct process *p);
+void channel_tell(struct supervisor *s, const struct action *a);
+void channel_show(struct supervisor *s, const struct action *a);
+void channel_extend(struct supervisor *s, const struct action *a);
+void channel_clear(struct supervisor *s, const struct action *a);
+void channel_notified(void *supervisor, const struct notify_message *m);
+
+/* report.c: what the core reports, in words */
+void report_action(struct supervisor *s, const struct action *a);
+void report_lock_view(struct supervisor *s, char *buf, size_t bytes);
+void report_spawned(struct supervisor *s, const struct process *p);
+/* RFC 3339 in UTC with milliseconds. */
+char *report_time(int64_t wall_us, char buf[32]);
+int64_t report_wall_us(void);
+int64_t report_wall_of(int64_t boottime_ns); /* wall clock, microseconds, of a time of the lease clock */
+const char *report_worker_name(const struct supervisor *s, int slot);
+
+/* stages.c */
+void stages_up(struct supervisor *s, int stage);
+void stages_down(struct supervisor *s, int stage);
+struct listener_slot *stages_listener(struct supervisor *s, const char *name);
+int stages_open_sockets(struct supervisor *s, const struct config *c, struct err *e);
+void stages_close_unused(struct supervisor *s);
+
+/* reload.c */
+struct reload_result {
+	bool ok;
+	char **lines; /* the plan, or the findings */
+	size_t line_count;
+};
+/* Read, validate, compare, post EVENT_RELOAD; logs and fills RESULT (NULL is fine). CHANGED_ONLY:
+ * whatever roll_on_reload says. */
+void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result);
+void reload_result_release(struct reload_result *r);
+
+/* hooks.c */
+void hooks_run(struct supervisor *s, const struct action *a);
+bool hooks_reaped(struct supervisor *s, pid_t pid, int status);
+
+/* commands.c, snapshot.c: what a control request means */
+int commands_create(struct supervisor *s, struct control_handlers *ret_handlers);
+void commands_free(struct supervisor *s);
+void commands_check(struct supervisor *s);	       /* after events: answer who waits */
+int64_t commands_deadline(const struct supervisor *s); /* 0 = none */
+json_t *snapshot_status(struct supervisor *s);
+
+#endif

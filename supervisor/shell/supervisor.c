@@ -1,0 +1,397 @@
+/* The supervisor: its start, the queue of events, its end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "supervisor/shell/state.h"
+#include "supervisor/shell/supervisor.h"
+
+#define LATE_NS CORE_SECOND
+
+/* --- events -------------------------------------------------------------------------------- */
+void supervisor_post(struct supervisor *s, const struct event *e)
+{
+	if (s->queue_count == s->queue_capacity) {
+		size_t capacity = s->queue_capacity != 0 ? 2 * s->queue_capacity : QUEUE_FIRST;
+		struct event *queue = malloc(capacity * sizeof *queue);
+
+		if (queue == NULL)
+			abort(); /* an event lost is a state lost: better a death that all can see */
+		for (size_t i = 0; i < s->queue_count; i++)
+			queue[i] = s->queue[(s->queue_head + i) % s->queue_capacity];
+		free(s->queue);
+		s->queue = queue;
+		s->queue_head = 0;
+		s->queue_capacity = capacity;
+	}
+	s->queue[(s->queue_head + s->queue_count++) % s->queue_capacity] = *e;
+}
+
+void supervisor_post_worker(struct supervisor *s, enum event_kind kind, const struct process *p)
+{
+	struct event e = {.kind = kind, .worker = p->slot, .id = p->id, .program = -1};
+
+	supervisor_post(s, &e);
+}
+
+struct process *supervisor_process(struct supervisor *s, int slot, uint64_t id)
+{
+	if (slot < 0 || slot >= s->process_slots)
+		return NULL;
+	return s->processes[slot].id == id && id != 0 ? &s->processes[slot] : NULL;
+}
+
+struct process *supervisor_process_by_pid(struct supervisor *s, pid_t pid)
+{
+	for (int i = 0; i < s->process_slots; i++) {
+		if (s->processes[i].id != 0 && s->processes[i].pid == pid)
+			return &s->processes[i];
+	}
+	return NULL;
+}
+
+/* Watches hold pointers to processes, so the array of processes never moves: it is reserved once,
+ * untouched pages cost nothing. */
+#define PROCESS_SLOTS 65536
+
+static void make_room(struct supervisor *s, const struct event *e)
+{
+	struct core *c = &s->core;
+	int workers = core_room_workers(c, e), programs = core_room_programs(c, e);
+	size_t actions;
+
+	if (workers > c->worker_slots) {
+		int slots = workers < 16 ? 16 : workers + workers / 4;
+		struct err err;
+
+		c->workers = realloc(c->workers, (size_t)slots * sizeof *c->workers);
+		if (c->workers == NULL || slots > PROCESS_SLOTS)
+			abort();
+		memset(c->workers + c->worker_slots, 0,
+			(size_t)(slots - c->worker_slots) * sizeof *c->workers);
+		for (int i = s->process_slots; i < slots; i++)
+			process_init(s, &s->processes[i], i);
+		s->process_slots = slots;
+		c->worker_slots = slots;
+		(void)lock_table_reserve(s, slots, &err);
+	}
+	if (programs > c->program_slots) {
+		c->programs = realloc(c->programs, (size_t)programs * sizeof *c->programs);
+		if (c->programs == NULL)
+			abort();
+		memset(c->programs + c->program_slots, 0,
+			(size_t)(programs - c->program_slots) * sizeof *c->programs);
+		c->program_slots = programs;
+	}
+	actions = core_plan_capacity(c);
+	if (actions > s->plan.capacity) {
+		s->plan.items = realloc(s->plan.items, actions * sizeof *s->plan.items);
+		if (s->plan.items == NULL)
+			abort();
+		s->plan.capacity = actions;
+	}
+}
+
+static void handle(struct supervisor *s, const struct event *e)
+{
+	make_room(s, e);
+	s->plan.count = 0;
+	core_handle(&s->core, e, lease_now_ns(), &s->plan);
+	s->changed = true;
+	apply_plan(s, &s->plan);
+}
+
+/* A loop that stood still (suspend, SIGSTOP) hears of that before anything else. */
+static void check_late(struct supervisor *s)
+{
+	int64_t late = s->timer_at_ns != 0 ? lease_now_ns() - s->timer_at_ns : 0;
+	struct event e = {.kind = EVENT_TIMER, .worker = -1, .program = -1, .late_ns = late};
+
+	if (late <= LATE_NS)
+		return;
+	s->timer_at_ns = 0;
+	handle(s, &e);
+}
+
+static void set_timer(struct supervisor *s)
+{
+	int64_t at = core_next_deadline(&s->core), waiter = commands_deadline(s);
+
+	if (waiter != 0 && (at == 0 || waiter < at))
+		at = waiter;
+	s->timer_at_ns = at;
+	loop_timer_set(s->loop, at);
+}
+
+static void drain(void *context)
+{
+	struct supervisor *s = context;
+
+	if (s->exiting)
+		return;
+	check_late(s);
+	while (s->queue_count > 0 && !s->exiting) {
+		struct event e = s->queue[s->queue_head];
+
+		s->queue_head = (s->queue_head + 1) % s->queue_capacity;
+		s->queue_count--;
+		handle(s, &e);
+	}
+	if (s->exiting)
+		return;
+	if (s->changed) {
+		s->changed = false;
+		commands_check(s);
+	}
+	set_timer(s);
+}
+
+static void timer_fired(void *context, int64_t late_ns)
+{
+	struct supervisor *s = context;
+	struct event e = {.kind = EVENT_TIMER, .worker = -1, .program = -1, .late_ns = late_ns};
+
+	s->timer_at_ns = 0;
+	supervisor_post(s, &e);
+}
+
+/* --- signals ------------------------------------------------------------------------------- */
+static void post_shutdown(struct supervisor *s, enum shutdown_mode mode)
+{
+	struct event e = {.kind = EVENT_SHUTDOWN, .worker = -1, .program = -1, .number = mode};
+
+	supervisor_post(s, &e);
+}
+
+static void signalled(void *context, int signal)
+{
+	struct supervisor *s = context;
+
+	switch (signal) {
+	case SIGCHLD:
+		reap_children(s);
+		break;
+	case SIGTERM:
+		logs_event(s->logs, LOGS_INFO, "signal", NULL, 0, "SIGTERM: stopping gracefully");
+		post_shutdown(s, SHUTDOWN_GRACEFUL);
+		break;
+	case SIGINT:
+	case SIGQUIT:
+		s->interrupts++;
+		logs_event(s->logs, LOGS_INFO, "signal", NULL, 0, "SIG%s: %s",
+			signal == SIGINT ? "INT" : "QUIT",
+			s->interrupts > 1 ? "again: killing what is left"
+					  : "stopping; once more kills");
+		post_shutdown(s, s->interrupts > 1 ? SHUTDOWN_KILL : SHUTDOWN_QUICK);
+		break;
+	case SIGHUP:
+		logs_event(s->logs, LOGS_INFO, "signal", NULL, 0, "SIGHUP: reloading");
+		reload_run(s, false, NULL);
+		break;
+	default:
+		logs_event(s->logs, LOGS_WARNING, "signal", NULL, 0,
+			"SIG%s is not supported yet: ignored", sigabbrev_np(signal));
+		break;
+	}
+}
+
+static int watch_signals(struct supervisor *s, struct err *e)
+{
+	static const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2,
+		SIGTTIN, SIGTTOU, SIGWINCH};
+
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+		if (signals[i] == SIGWINCH && isatty(STDIN_FILENO))
+			continue; /* a resized terminal is no order */
+		if (loop_signal(s->loop, signals[i], signalled, s, e) < 0)
+			return e->code;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	return 0;
+}
+
+/* --- snapshots ----------------------------------------------------------------------------- */
+static bool snapshot_used(const struct supervisor *s, const struct config *c)
+{
+	const struct config_program *first = c->programs, *last = c->programs + c->program_count;
+
+	for (int i = 0; i < s->core.worker_slots; i++) {
+		const struct worker *w = &s->core.workers[i];
+
+		if (w->used && w->settings >= first && w->settings < last)
+			return true;
+	}
+	for (int i = 0; i < s->core.program_slots; i++) {
+		if (s->core.programs[i].used && s->core.programs[i].config == c)
+			return true;
+	}
+	return false;
+}
+
+void supervisor_forget_snapshots(struct supervisor *s)
+{
+	for (size_t i = 0; i < s->retired_count;) {
+		if (snapshot_used(s, s->retired[i])) {
+			i++;
+			continue;
+		}
+		config_unref(s->retired[i]);
+		s->retired[i] = s->retired[--s->retired_count];
+	}
+}
+
+/* --- start and end ------------------------------------------------------------------------- */
+static void make_uuid(char text[STORE_ID_BYTES])
+{
+	unsigned char b[16] = {0};
+
+	if (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)
+		memcpy(b, &(int64_t){lease_now_ns() ^ getpid()}, sizeof(int64_t));
+	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
+	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
+	snprintf(text, STORE_ID_BYTES,
+		"%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
+		b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+		b[15]);
+}
+
+static int print_findings(const struct errlist *l)
+{
+	char line[2048];
+
+	for (size_t i = 0; i < l->count; i++)
+		fprintf(stderr, "baton: %s%s\n", l->items[i].warning ? "warning: " : "",
+			err_format(&l->items[i], line, sizeof line));
+	if (l->errors > 0)
+		fprintf(stderr,
+			"baton: nothing was started: %zu error%s in the configuration; "
+			"`baton check` lists them all\n",
+			l->errors, l->errors == 1 ? "" : "s");
+	return l->errors > 0 ? 78 : 0;
+}
+
+static int load(struct supervisor *s, const struct run_options *o)
+{
+	struct errlist findings;
+	struct err e;
+	int status;
+
+	errlist_init(&findings);
+	(void)config_load(o->config_path, o->force, &s->config, &findings);
+	status = print_findings(&findings);
+	errlist_release(&findings);
+	if (status != 0 || s->config == NULL)
+		return status != 0 ? status : 78;
+	s->force = o->force;
+	snprintf(s->config_path, sizeof s->config_path, "%s",
+		s->config->path[0] != '\0' ? s->config->path : o->config_path);
+	s->control_overridden = o->control_path != NULL;
+	if (o->control_path != NULL) {
+		snprintf(s->control_path, sizeof s->control_path, "%s", o->control_path);
+	} else if (config_control_path(s->config, o->config_path, s->control_path,
+			   sizeof s->control_path, &e) < 0) {
+		fprintf(stderr, "baton: %s\n", e.text);
+		return 78;
+	}
+	return 0;
+}
+
+static int init(struct supervisor *s, struct err *e)
+{
+	uint64_t seed = (uint64_t)lease_now_ns() ^ ((uint64_t)getpid() << 32);
+
+	make_uuid(s->instance);
+	if (gethostname(s->hostname, sizeof s->hostname - 1) < 0)
+		strcpy(s->hostname, "localhost");
+	s->started_wall_us = report_wall_us();
+	s->pidfile_fd = -1;
+	s->lock.guard_fd = s->lock.table_fd = s->lock.inotify_fd = -1;
+	s->lock.keeper.fd = s->lock.deadman.fd = s->lock.waiter.fd = -1;
+	for (int i = 0; i < DEADMAN_EXECUTORS; i++)
+		s->lock.armed_program[i] = -1;
+	s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (s->null_fd < 0)
+		return err_set(e, ERR_SYSTEM, "cannot open /dev/null: %s", strerror(errno));
+	s->processes = calloc(PROCESS_SLOTS, sizeof *s->processes);
+	if (s->processes == NULL)
+		return err_set(e, ERR_SYSTEM, "out of memory");
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	reap_oom_init(s);
+	core_init(&s->core, s->config, seed);
+	if (loop_create(&s->loop, e) < 0 || logs_create(s->loop, &s->logs, e) < 0 ||
+		watch_signals(s, e) < 0 || loop_timer_init(s->loop, timer_fired, s, e) < 0)
+		return e->code;
+	loop_before_block(s->loop, drain, s);
+	return 0;
+}
+
+/* Many workers, each with a few descriptors: what the hard limit allows is taken for ourselves. */
+static void raise_descriptors(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max > 65536 ? 65536 : r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+static void release(struct supervisor *s)
+{
+	for (int i = 0; i < s->process_slots; i++) {
+		if (s->processes[i].id != 0)
+			process_release(&s->processes[i]);
+	}
+	commands_free(s);
+	logs_free(s->logs);
+	loop_free(s->loop);
+	for (size_t i = 0; i < s->retired_count; i++)
+		config_unref(s->retired[i]);
+	free(s->retired);
+	config_unref(s->config);
+	free(s->listeners);
+	free(s->core.workers);
+	free(s->core.programs);
+	free(s->plan.items);
+	free(s->queue);
+	free(s->processes);
+	if (s->null_fd >= 0)
+		close(s->null_fd);
+}
+
+int supervisor_run(const struct run_options *o)
+{
+	static struct supervisor supervisor;
+	struct supervisor *s = &supervisor;
+	struct event boot = {.kind = EVENT_BOOT, .worker = -1, .program = -1};
+	struct err e;
+	int status;
+
+	s->null_fd = -1;
+	(void)getrlimit(RLIMIT_NOFILE, &s->nofile);
+	status = load(s, o);
+	if (status != 0) {
+		config_unref(s->config);
+		return status;
+	}
+	raise_descriptors();
+	if (init(s, &e) < 0) {
+		fprintf(stderr, "baton: cannot start: %s\n", e.text);
+		return 1;
+	}
+	supervisor_post(s, &boot);
+	drain(s);
+	if (!s->exiting)
+		loop_run(s->loop);
+	status = s->exit_status;
+	release(s);
+	return status;
+}
