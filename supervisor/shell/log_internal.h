@@ -98,6 +98,8 @@ void sink_reopen(struct logs_sink *s);
 
 /* Streams that wait for S are read again, the longest waiting first; or (LATER) by the loop. */
 void streams_wake(struct logs_sink *s, bool later);
+/* At the end: read what is there; true = some sink cannot take it yet. */
+bool streams_drain(struct logs *l);
 void streams_release(struct logs *l);
 
 /* --- logs.c ------------------------------------------------------------------------------------

@@ -401,6 +401,17 @@ int logs_stream_give_up(struct logs_stream *s)
 	return fd;
 }
 
+bool streams_drain(struct logs *l)
+{
+	bool blocked = false;
+
+	for (struct logs_stream *s = l->streams; s; s = s->next) {
+		logs_stream_drain(s);
+		blocked = blocked || (s->sink && sink_blocked(s->sink) && !s->sink->stuck);
+	}
+	return blocked;
+}
+
 void streams_release(struct logs *l)
 {
 	while (l->streams)

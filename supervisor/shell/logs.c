@@ -41,14 +41,20 @@ int logs_create(struct loop *loop, struct logs **ret_logs, struct err *e)
 
 void logs_free(struct logs *l)
 {
+	int64_t deadline_ns;
+
 	if (!l)
 		return;
 	l->tap = NULL;
 	if (l->loop) {
+		deadline_ns = log_monotonic_ns() + FLUSH_NS;
+		do
+			sink_flush_all(l, deadline_ns);
+		while (streams_drain(l) && log_monotonic_ns() < deadline_ns);
 		streams_release(l);
 		logs_sink_close(l->own);
 		l->own = NULL;
-		sink_flush_all(l, log_monotonic_ns() + FLUSH_NS);
+		sink_flush_all(l, deadline_ns);
 		while (l->sinks)
 			sink_destroy(l->sinks);
 	}
