@@ -294,6 +294,20 @@ static void check_socket_pair(
 			b->name, a->name, a->place.file, a->place.line);
 }
 
+static void check_own_file(struct loader *l, const char *key, const char *path)
+{
+	struct setting s = setting_key(l->data, SECTION_BATON, NULL, NULL, key);
+	const char *slash = strrchr(path, '/');
+	struct stat st;
+
+	if (!slash || slash == path)
+		return;
+	if (stat(arena_strndup(l->arena, path, (size_t)(slash - path)), &st) < 0)
+		errlist_addf(l->findings, true, s.place.file, s.place.line,
+			"[%s] %s: the directory of '%.200s' does not exist",
+			l->native ? "baton" : "supervisord", key, path);
+}
+
 static void check_directories(struct loader *l)
 {
 	static const char *const keys[] = {"directory", "childlogdir"};
@@ -323,6 +337,8 @@ void load_check(struct loader *l)
 			check_socket_pair(l, &l->sockets[j], &l->sockets[i]);
 	}
 	check_directories(l);
+	check_own_file(l, "logfile", c->logfile);
+	check_own_file(l, "pidfile", c->pidfile);
 	if (c->program_count == 0)
 		errlist_addf(l->findings, !l->native, c->path, 0,
 			"no program is configured: add [program:NAME] with a 'command'");

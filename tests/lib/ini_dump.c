@@ -6,6 +6,7 @@
  *   ini_dump worker FILE                per program and worker: fields, each ended by NUL
  *   ini_dump dump|json FILE             as `baton check --dump`
  *   ini_dump diff OLD NEW               what a reload would change
+ *   ini_dump manual                     the settings as baton.ini(5) lists them
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "conf/arena.h"
 #include "conf/config.h"
 #include "conf/ini.h"
+#include "conf/schema.h"
 
 struct raw {
 	struct arena arena;
@@ -170,6 +172,63 @@ static int show(const char *what, const struct config *c, const char *other)
 	return 0;
 }
 
+/* One .TP per row; "\-" keeps roff from making hyphens of minus signs. */
+static void print_roff(const char *s)
+{
+	for (; *s; s++) {
+		if (*s == '-')
+			fputs("\\-", stdout);
+		else if (*s == '\\')
+			fputs("\\e", stdout);
+		else
+			putchar(*s);
+	}
+}
+
+static void print_row(const struct schema_row *row)
+{
+	static const char *const classes[] = {
+		"", "", " Rolls the program.", " Needs a new supervisor.", ""};
+
+	printf(".TP\n.BR %s", row->key);
+	if (row->flags & SCHEMA_PREFIX)
+		printf("\\fINAME\\fR");
+	if (row->value[0] && row->compat && strcmp(row->value, row->compat) != 0)
+		printf(" \" [%s; in compatibility mode %s]\"", row->value, row->compat);
+	else if (row->value[0])
+		printf(" \" [%s]\"", row->value);
+	putchar('\n');
+	print_roff(row->help);
+	fputs(".", stdout);
+	if (row->words) {
+		fputs(" One of ", stdout);
+		print_roff(row->words);
+		fputs(".", stdout);
+	}
+	if (row->flags & (SCHEMA_LATER | SCHEMA_GROWS))
+		fputs(" Not supported yet.", stdout);
+	else if (row->flags & SCHEMA_NO_EFFECT)
+		fputs(" Has no effect.", stdout);
+	else
+		fputs(classes[row->class], stdout);
+	putchar('\n');
+}
+
+static int manual(void)
+{
+	static const char *const titles[] = {"[baton], also written [supervisord]", "[scheduler]",
+		"[program:NAME]", "[socket:NAME]", "[group:NAME]", "[include]"};
+
+	for (int section = SECTION_BATON; section <= SECTION_INCLUDE; section++) {
+		printf(".SS %s\n", titles[section]);
+		for (size_t i = 0; i < schema_row_count; i++) {
+			if ((int)schema_rows[i].section == section)
+				print_row(&schema_rows[i]);
+		}
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	enum config_force force = CONFIG_DETECT;
@@ -179,6 +238,8 @@ int main(int argc, char **argv)
 
 	if (argc == 4 && strcmp(argv[1], "raw") == 0)
 		return raw(argv[2], argv[3]);
+	if (argc == 2 && strcmp(argv[1], "manual") == 0)
+		return manual();
 	if (argc < 3)
 		return 2;
 	if (argc > 3 && strcmp(argv[3], "compat") == 0)
