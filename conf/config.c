@@ -112,6 +112,8 @@ int config_load(const char *path, enum config_force force, struct config **ret_c
 	if (arena_run(&d->arena, load, &l) < 0)
 		errlist_addf(findings, false, path, 0, "cannot read: out of memory");
 	arena_release(&l.scratch);
+	if (l.found_in_use)
+		globfree(&l.found);
 	sort_findings(&d->ini, findings, first);
 	if (findings->errors > errors) {
 		config_unref(&d->config);

@@ -7,6 +7,8 @@
 #ifndef BATON_CONF_LOAD_H
 #define BATON_CONF_LOAD_H
 
+#include <glob.h>
+
 #include "conf/arena.h"
 #include "conf/config.h"
 #include "conf/expand.h"
@@ -57,6 +59,8 @@ struct loader {
 	struct config_socket *sockets;
 	size_t program_capacity, socket_capacity;
 	struct user_cache *users;
+	glob_t found; /* given back by config_load when memory ran out while it was in use */
+	bool found_in_use;
 };
 
 /* --- values: load_value.c */

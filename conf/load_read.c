@@ -1,5 +1,4 @@
 /* The files, their mode, and what in them nobody knows. */
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,23 +18,22 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The files that PATTERN names, sorted, in the arena: the memory of glob() is given back first. */
-static char **matches(struct arena *a, const char *pattern, size_t *ret_count)
+/* The files that PATTERN names, sorted, in the arena. */
+static char **matches(struct loader *l, const char *pattern, size_t *ret_count)
 {
-	size_t capacity = 0, count = 0;
 	char **paths = NULL;
-	glob_t found;
+	size_t count;
 
-	/* One large piece first, so that nothing below allocates while glob's memory is held. */
-	if (glob(pattern, GLOB_NOSORT, NULL, &found) != 0) {
-		*ret_count = 0;
+	*ret_count = 0;
+	if (glob(pattern, GLOB_NOSORT, NULL, &l->found) != 0)
 		return NULL;
-	}
-	for (size_t i = 0; i < found.gl_pathc; i++) {
-		paths = arena_grow(a, paths, count, &capacity, sizeof(*paths));
-		paths[count++] = arena_strdup(a, found.gl_pathv[i]);
-	}
-	globfree(&found);
+	l->found_in_use = true;
+	count = l->found.gl_pathc;
+	paths = arena_zero(l->arena, (count + 1) * sizeof(*paths));
+	for (size_t i = 0; i < count; i++)
+		paths[i] = arena_strdup(l->arena, l->found.gl_pathv[i]);
+	globfree(&l->found);
+	l->found_in_use = false;
 	qsort(paths, count, sizeof(*paths), by_name);
 	*ret_count = count;
 	return paths;
@@ -48,7 +46,7 @@ static void include_pattern(
 	struct setting at = {
 		.row = schema_find(SECTION_INCLUDE, "files"), .key = "files", .place = e->place};
 	size_t count;
-	char **paths = matches(l->arena, path, &count);
+	char **paths = matches(l, path, &count);
 
 	if (count == 0)
 		load_report(l, true, s, &at, "no file matches '%.200s'", path);

@@ -254,7 +254,7 @@ static void load_socket(struct loader *l, struct ini_section *section)
 	s->name = section->name + strlen("socket:");
 	s->place = section->place;
 	s->listen = s->host = s->path = "";
-	s->owner.name = s->owner.home = "";
+	s->owner = l->config->user;
 	load_defaults(l, SECTION_SOCKET, s);
 	load_rows(l, SECTION_SOCKET, section, NULL, &scope, s);
 	if (!s->name[0] || strpbrk(s->name, " :/%,"))

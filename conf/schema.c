@@ -46,7 +46,7 @@ ROW("logfile_maxbytes", NONE, "50MB", NULL, NO_BOUNDS, NONE, SCHEMA_GROWS, NOWHE
 ROW("logfile_backups", NONE, "10", NULL, NO_BOUNDS, NONE, SCHEMA_GROWS, NOWHERE, NULL, "Rotated logs that are kept")
 ROW("loglevel", SPECIAL, "info", NULL, NO_BOUNDS, LIVE, 0, NOWHERE, "debug|info|warning|error", "Least important level that is logged")
 ROW("log_format", WORD, "auto", NULL, NO_BOUNDS, LIVE, OWN, BATON(log_format), "text|logfmt|json|auto", "Format of the log; auto is text on a terminal, logfmt elsewhere")
-ROW("childlogdir", PATH, "/tmp", NULL, NO_BOUNDS, ROLL, 0, BATON(childlogdir), NULL, "Directory of AUTO log files")
+ROW("childlogdir", PATH, "/tmp", NULL, NO_BOUNDS, LIVE, 0, BATON(childlogdir), NULL, "Directory of AUTO log files")
 ROW("shutdown_timeout", DURATION, "60s", NULL, 0 COMMA DAY, LIVE, OWN, BATON(shutdown_timeout_ns), NULL, "Time for a graceful stop of everything")
 ROW("on_fatal", WORD, "stay", NULL, NO_BOUNDS, LIVE, OWN, BATON(on_fatal), "stay|exit", "What a program that cannot be started does to the supervisor; exit as PID 1")
 ROW("on_supervisor_death", EITHER, "kill", NULL, NO_BOUNDS, RESTART, OWN, BATON(keep_on_supervisor_death), "kill|keep", "What becomes of workers when the supervisor is killed; executors are always killed")

@@ -562,6 +562,56 @@ static void test_ten_mib(void **state)
 	free(text);
 }
 
+/* A file with something of everything, with bytes changed at random: refused or loaded, never a
+ * crash. What loads can be dumped, and its workers built. */
+static void test_any_file(void **state)
+{
+	static const char whole[] =
+		"[DEFAULT]\nstartsecs=1\n[baton]\nenvironment=A=\"1\",B='2'\numask=022\n[scheduler]"
+		"\n"
+		"ttl=60s\ndatabase=sqlite:x.db\n[socket:a]\nlisten=[::1]:80\n[socket:b]\n"
+		"listen=unix:x.sock\nowner=root:root\n[group:g]\nprograms=web,b\n[program:web]\n"
+		"command=/bin/echo %(process_num)02d '%(ENV_A)s' \"%(ENV_ZZ:-x y)s\" %% ; c\n"
+		"workers=2\nprocess_name=%(process_num)d\nsockets=a "
+		"b\nexecutor=candidate\ndepends_on=b:done\nrlimit_nofile=1:2\n"
+		"environment=C=\"%(fd_a)d %(listen_b)s\"\nstopsignal=RTMIN+1\nexitcodes=0,1\n"
+		"[program:b]\ncommand=/bin/true\n  continued\nuser=root\nreplace=signal:HUP\n"
+		"stdout_logfile=/tmp/x\n[include]\nfiles=*.none\n";
+	static const char alphabet[] = "[]=:;#%()'\" \n\t,\\0aZ9-.\xff\x80";
+	unsigned seed = (unsigned)getpid();
+	char text[sizeof(whole)];
+	struct conf_test t;
+	int loaded = 0;
+
+	(void)state;
+	print_message("seed %u\n", seed);
+	conf_test_open(&t);
+	for (int round = 0; round < 1500; round++) {
+		struct config_worker w;
+		char *dump;
+		memcpy(text, whole, sizeof(whole));
+		for (int n = rand_r(&seed) % 4; n >= 0 && round; n--)
+			text[(size_t)rand_r(&seed) % (sizeof(whole) - 1)] =
+				alphabet[(size_t)rand_r(&seed) % (sizeof(alphabet) - 1)];
+		conf_test_reload(&t, text, round % 3 ? CONFIG_DETECT : CONFIG_FORCE_COMPAT);
+		if (round == 0)
+			conf_test_reload(&t, text, CONFIG_DETECT);
+		assert_true(t.config || t.findings.errors);
+		if (!t.config)
+			continue;
+		loaded++;
+		assert_int_equal(config_dump(t.config, round % 2, &dump), 0);
+		free(dump);
+		for (int i = 0; i < (int)t.config->program_count; i++) {
+			if (config_worker_build(t.config, i, 1, NULL, &w, NULL) == 0)
+				config_worker_release(&w);
+		}
+	}
+	print_message("%d of 1500 loaded\n", loaded);
+	assert_true(loaded > 0);
+	conf_test_close(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -581,6 +631,7 @@ int main(void)
 		cmocka_unit_test(test_ttl_arithmetic),
 		cmocka_unit_test(test_database_default),
 		cmocka_unit_test(test_control_path),
+		cmocka_unit_test(test_any_file),
 		cmocka_unit_test(test_many_programs),
 		cmocka_unit_test(test_ten_mib),
 	};
