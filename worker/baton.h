@@ -130,7 +130,7 @@ int baton_next_event(struct baton *b, struct baton_event *ret_event);
 /* I execute now, under TERM. 0, or -EPIPE (supervisor gone), -EAGAIN (it does not read at present:
  * try later), -ENOTCONN (no channel), -EBADF. */
 int baton_promoted(struct baton *b, uint64_t term);
-/* I execute nothing any more of TERM. Returned from baton_next_event's demotion. Errors as above. */
+/* I execute nothing any more under TERM. Errors as above. */
 int baton_demoted(struct baton *b, uint64_t term);
 /* I run COUNT jobs now; a handoff waits for 0, within its timeout. Errors as above. */
 int baton_busy(struct baton *b, unsigned int count);
@@ -146,7 +146,7 @@ int baton_busy(struct baton *b, unsigned int count);
 int baton_notify(const char *state);
 int baton_ready(void);
 int baton_stopping(void);
-/* TEXT is one line for people; a longer text than 1000 bytes is cut. -EINVAL: it holds a newline. */
+/* TEXT is one line for people, cut at 1000 bytes. -EINVAL: it holds a newline. */
 int baton_status(const char *text);
 /* I am alive. To be sent at least every baton_watchdog_ns() / 2. */
 int baton_watchdog(void);
