@@ -1,0 +1,89 @@
+#!/bin/sh
+# The demonstration: demo.sh BATON [SECONDS]. Without SECONDS it runs until Ctrl-C; with SECONDS it
+# kills the executor by itself, shows who took over, and ends with status 0. Database and sockets
+# are in a folder of their own, which is removed at the end.
+set -u
+baton=$1
+seconds=${2:-}
+file=conf/examples/demo.ini
+BATON_DEMO_DIR=$(mktemp -d "${TMPDIR:-/tmp}/baton-demo.XXXXXX") || exit 1
+export BATON_DEMO_DIR
+pid=""
+
+clean() {
+	if [ -n "$pid" ]; then
+		kill -TERM "$pid" 2>/dev/null && wait "$pid"
+	fi
+	rm -rf "$BATON_DEMO_DIR"
+}
+trap clean EXIT
+
+fail() {
+	echo "demo: $*" >&2
+	exit 1
+}
+
+cat <<TEXT
+Four workers of a small web service, one socket, a scheduler in each: only the executor's ticks.
+
+To try, in another terminal:
+    cd $(pwd) && export BATON_DEMO_DIR=$BATON_DEMO_DIR
+    $baton status --watch -c $file
+    $baton handoff -c $file                  # the baton moves without a gap
+    $baton lock info -c $file                # the row in the database
+    $baton run -c $file -s \$BATON_DEMO_DIR/two.sock     # a second instance: stands by
+    kill -HUP \$($baton status -c $file | sed -n 's/.*pid \([0-9]*\), baton.*/\1/p')   # reload
+or kill the executor: it prints the command when it is promoted.
+
+TEXT
+
+if [ -z "$seconds" ]; then
+	echo "Ctrl-C ends it."
+	echo
+	# Ctrl-C goes to the whole terminal: this shell waits for baton to end in order.
+	trap : INT TERM
+	"$baton" run -c "$file"
+	exit $?
+fi
+
+case $seconds in
+*[!0-9]*) fail "SECONDS=$seconds is not a number" ;;
+esac
+part=$((seconds / 3))
+[ "$part" -ge 1 ] || part=1
+
+executor() { # KEY: pid or worker of the present executor
+	"$baton" status --json -c "$file" | python3 -c \
+		'import json, sys; print((json.load(sys.stdin).get("executor") or {}).get(sys.argv[1], ""))' \
+		"$1"
+}
+
+"$baton" run -c "$file" &
+pid=$!
+tries=0
+# The only wait without an event: there is nobody to ask before the control socket is there.
+until [ -S "$BATON_DEMO_DIR/baton-demo.sock" ]; do
+	tries=$((tries + 1))
+	kill -0 "$pid" 2>/dev/null || { pid=""; fail "the supervisor ended"; }
+	[ "$tries" -lt 200 ] || fail "no control socket after 10 s"
+	sleep 0.05
+done
+"$baton" wait --for executor --timeout 20s -c "$file" || fail "nobody became the executor"
+"$baton" status -c "$file"
+sleep "$part"
+
+old=$(executor pid)
+[ -n "$old" ] || fail "there is no executor"
+echo "--- demo: kill -9 $old ($(executor worker), the executor)"
+kill -9 "$old"
+"$baton" wait --for "executor!=$old" --timeout 20s -c "$file" || fail "nobody took over"
+echo "--- demo: $(executor worker) took over, pid $(executor pid)"
+sleep "$part"
+"$baton" lock history -c "$file"
+sleep "$part"
+
+"$baton" shutdown -c "$file" || fail "the supervisor did not end in order"
+wait "$pid"
+status=$?
+pid=""
+exit "$status"
