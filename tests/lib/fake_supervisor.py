@@ -38,9 +38,6 @@ class World:
         self.ours.close()
         self.theirs.close()
 
-    def open(self):
-        return Baton.from_environ(self.environ)
-
     def show(self, term, soft=50.0, hard=60.0):
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         os.pwrite(self.page, struct.pack("<Qq", term, now + int(soft * SECOND)), 16)

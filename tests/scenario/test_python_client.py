@@ -19,11 +19,16 @@ sys.path[:0] = [os.path.join(HERE, "..", "lib"), PACKAGES]
 
 import baton  # noqa: E402
 from baton import Baton, BatonError, Demote, NotSupervised, Promote  # noqa: E402
-from fake_supervisor import World  # noqa: E402
+import fake_supervisor  # noqa: E402
 from harness import check, equal, folder, main, skip, test  # noqa: E402
 
 STATE_PAUSED = 2      # apscheduler.schedulers.base
 logging.disable(logging.CRITICAL)
+
+
+class World(fake_supervisor.World):
+    def open(self):
+        return Baton.from_environ(self.environ)
 
 
 def refused(kind, words, environ):
