@@ -187,6 +187,10 @@ int lock_table_reserve(struct supervisor *s, int slots, struct err *e);
 bool lock_reaped(struct supervisor *s, pid_t pid, int status); /* true = it was one of ours */
 void lock_reconfigure(struct supervisor *s);
 
+/* guardian.c: the deadman's side of it (the functions lock_arm ... lock_table_clear are there) */
+void guardian_give_guard(struct supervisor *s);
+bool guardian_reaped(struct supervisor *s, pid_t pid, int status);
+
 /* channels.c: the channel and the lease page of a worker */
 void channel_watch(struct supervisor *s, struct process *p);
 void channel_tell(struct supervisor *s, const struct action *a);

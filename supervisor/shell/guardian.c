@@ -1,0 +1,254 @@
+/* The shell's end of the deadman: its start, its table, arming. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "supervisor/shell/state.h"
+
+#define FIRST_TABLE    64
+#define QUICK_DEATH_NS CORE_SECOND
+#define QUICK_DEATHS   5
+
+static void close_helper(struct helper *h)
+{
+	loop_unwatch(h->watch);
+	h->watch = NULL;
+	if (h->fd >= 0)
+		close(h->fd);
+	h->fd = -1;
+}
+
+/* One message, with a descriptor (-1 = none). The socket holds far more than is ever sent. */
+static bool send_message(struct supervisor *s, const struct deadman_message *m, int fd)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec bytes = {.iov_base = (void *)m, .iov_len = sizeof *m};
+	struct msghdr h = {.msg_iov = &bytes, .msg_iovlen = 1};
+
+	if (s->lock.deadman.fd < 0)
+		return false;
+	if (fd >= 0) {
+		struct cmsghdr *c;
+
+		memset(&control, 0, sizeof control);
+		h.msg_control = &control;
+		h.msg_controllen = sizeof control;
+		c = CMSG_FIRSTHDR(&h);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	}
+	return sendmsg(s->lock.deadman.fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof *m;
+}
+
+static void deadman_readable(void *context, unsigned events)
+{
+	struct supervisor *s = context;
+	struct deadman_message m;
+	struct event e = {.kind = EVENT_DEADMAN_ARMED, .worker = -1, .program = -1};
+	ssize_t n = recv(s->lock.deadman.fd, &m, sizeof m, MSG_DONTWAIT);
+
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n != (ssize_t)sizeof m) {
+		close_helper(&s->lock.deadman); /* it is dead or dying: the reaper goes on */
+		if (s->lock.deadman.pid > 0)
+			(void)kill(s->lock.deadman.pid, SIGKILL);
+		return;
+	}
+	if (m.verb != DEADMAN_ARM || m.slot >= DEADMAN_EXECUTORS)
+		return;
+	e.program = s->lock.armed_program[m.slot];
+	e.term = m.term;
+	if (e.program >= 0)
+		supervisor_post(s, &e);
+}
+
+static int start_deadman(struct supervisor *s, struct err *e)
+{
+	struct lock_state *l = &s->lock;
+	struct child_fd fds[4];
+	size_t count = 3;
+	int pair[2], pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+	if (pidfd < 0)
+		return err_set(e, ERR_SYSTEM, "cannot open a pidfd of ourselves: %s", strerror(errno));
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		close(pidfd);
+		return err_set(e, ERR_SYSTEM, "cannot make the deadman's socket: %s", strerror(errno));
+	}
+	fds[0] = (struct child_fd){pair[1], 3};
+	fds[1] = (struct child_fd){l->table_fd, 4};
+	fds[2] = (struct child_fd){pidfd, 6};
+	if (l->guard_fd >= 0)
+		fds[count++] = (struct child_fd){l->guard_fd, 5};
+	l->deadman.pid = spawn_helper(s, "lock-deadman", NULL, fds, count, e);
+	close(pair[1]);
+	close(pidfd);
+	if (l->deadman.pid < 0) {
+		l->deadman.pid = 0;
+		close(pair[0]);
+		return e->code;
+	}
+	l->deadman.fd = pair[0];
+	l->deadman.started_ns = lease_now_ns();
+	l->deadman.watch = loop_watch(s->loop, pair[0], LOOP_READ, deadman_readable, s);
+	return 0;
+}
+
+int lock_stage_deadman(struct supervisor *s, struct err *e)
+{
+	if (!s->config->scheduler.enabled && s->config->keep_on_supervisor_death)
+		return 0; /* nothing that it would have to kill */
+	if (lock_table_reserve(s, FIRST_TABLE, e) < 0)
+		return e->code;
+	return start_deadman(s, e);
+}
+
+void lock_stage_deadman_down(struct supervisor *s)
+{
+	struct deadman_message m = {.verb = DEADMAN_BYE};
+
+	(void)send_message(s, &m, -1);
+	close_helper(&s->lock.deadman);
+	s->lock.deadman.pid = 0;
+}
+
+bool guardian_reaped(struct supervisor *s, pid_t pid, int status)
+{
+	struct helper *d = &s->lock.deadman;
+	struct event e = {.kind = EVENT_DEADMAN_LOST, .worker = -1, .program = -1};
+	struct err err;
+
+	if (pid != d->pid)
+		return false;
+	close_helper(d);
+	d->pid = 0;
+	if (s->exiting)
+		return true;
+	d->quick_deaths = lease_now_ns() - d->started_ns < QUICK_DEATH_NS ? d->quick_deaths + 1 : 0;
+	logs_event(s->logs, LOGS_WARNING, "lock.deadman_died", NULL, 0,
+		"the deadman ended with status %d; %s", status,
+		d->quick_deaths < QUICK_DEATHS ? "starting another at once"
+					       : "another is started when an executor needs it");
+	supervisor_post(s, &e);
+	if (d->quick_deaths >= QUICK_DEATHS)
+		return true;
+	if (start_deadman(s, &err) < 0) {
+		logs_event(s->logs, LOGS_ERROR, "lock.deadman", NULL, 0, "%s", err.text);
+		return true;
+	}
+	e.kind = EVENT_DEADMAN_UP;
+	supervisor_post(s, &e);
+	return true;
+}
+
+void guardian_give_guard(struct supervisor *s)
+{
+	struct deadman_message m = {.verb = DEADMAN_GUARD};
+
+	if (s->lock.deadman.fd >= 0)
+		(void)send_message(s, &m, s->lock.guard_fd);
+}
+
+/* --- arming -------------------------------------------------------------------------------- */
+static int slot_of(struct supervisor *s, int program, bool make)
+{
+	int slot = -1;
+
+	for (int i = 0; i < DEADMAN_EXECUTORS; i++) {
+		if (s->lock.armed_program[i] == program)
+			return i;
+		if (slot < 0 && s->lock.armed_program[i] < 0)
+			slot = i;
+	}
+	if (slot >= 0 && make)
+		s->lock.armed_program[slot] = program;
+	return make ? slot : -1;
+}
+
+void lock_arm(struct supervisor *s, const struct action *a)
+{
+	struct process *p = supervisor_process(s, a->worker, a->id);
+	struct deadman_message m = {.verb = DEADMAN_ARM, .term = a->term};
+	int slot = slot_of(s, a->program, true);
+	struct err e;
+
+	if (p == NULL || slot < 0 || p->lease.fd_rw < 0)
+		return; /* not answered: the core's patience ends in a second */
+	if (s->lock.deadman.fd < 0 && start_deadman(s, &e) < 0) {
+		logs_event(s->logs, LOGS_ERROR, "lock.deadman", NULL, 0, "%s", e.text);
+		return;
+	}
+	m.slot = (uint32_t)slot;
+	m.pid = p->pid;
+	(void)send_message(s, &m, p->lease.fd_rw);
+}
+
+void lock_disarm(struct supervisor *s, int program)
+{
+	int slot = slot_of(s, program, false);
+	struct deadman_message m = {.verb = DEADMAN_DISARM};
+
+	if (slot < 0)
+		return;
+	m.slot = (uint32_t)slot;
+	s->lock.armed_program[slot] = -1;
+	(void)send_message(s, &m, -1);
+}
+
+/* --- the table ----------------------------------------------------------------------------- */
+int lock_table_reserve(struct supervisor *s, int slots, struct err *e)
+{
+	struct lock_state *l = &s->lock;
+	struct deadman_table *table, *old = l->table;
+	uint32_t capacity = FIRST_TABLE, old_capacity = old != NULL ? atomic_load(&old->capacity) : 0;
+	struct deadman_message m = {.verb = DEADMAN_TABLE};
+	int fd;
+
+	if ((uint32_t)slots <= old_capacity)
+		return 0;
+	while (capacity < (uint32_t)slots)
+		capacity *= 2;
+	if (deadman_table_create(capacity, &fd, &table, e) < 0)
+		return e->code;
+	if (old != NULL) {
+		memcpy(table->entries, old->entries, old_capacity * sizeof *old->entries);
+		atomic_store(&table->epoch, atomic_load(&old->epoch));
+		munmap(old, deadman_table_bytes(old_capacity));
+		close(l->table_fd);
+	}
+	l->table = table;
+	l->table_fd = fd;
+	if (l->deadman.fd >= 0)
+		(void)send_message(s, &m, fd);
+	return 0;
+}
+
+void lock_table_set(struct supervisor *s, const struct process *p, bool kill_it)
+{
+	struct deadman_entry *entry;
+
+	if (s->lock.table == NULL || p->slot >= (int)atomic_load(&s->lock.table->capacity))
+		return;
+	entry = &s->lock.table->entries[p->slot];
+	atomic_store(&entry->start_ticks, 0);
+	atomic_store(&entry->flags, kill_it ? DEADMAN_KILL : 0);
+	atomic_store(&entry->pid, p->pid);
+}
+
+void lock_table_clear(struct supervisor *s, int slot)
+{
+	if (s->lock.table != NULL && slot < (int)atomic_load(&s->lock.table->capacity))
+		atomic_store(&s->lock.table->entries[slot].pid, 0);
+}

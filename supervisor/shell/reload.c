@@ -1,0 +1,197 @@
+/* SIGHUP and `baton reload`: read beside, validate whole, compare, then apply or drop. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "supervisor/shell/state.h"
+
+struct lines {
+	char **items;
+	size_t count;
+};
+
+static void add_line(struct lines *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add_line(struct lines *l, const char *format, ...)
+{
+	char **more = realloc(l->items, (l->count + 1) * sizeof *more);
+	va_list args;
+
+	if (more == NULL)
+		return;
+	l->items = more;
+	va_start(args, format);
+	if (vasprintf(&more[l->count], format, args) >= 0)
+		l->count++;
+	va_end(args);
+}
+
+static void finish(struct supervisor *s, struct lines *l, bool ok, struct reload_result *ret)
+{
+	for (size_t i = 0; i < l->count; i++)
+		logs_event(s->logs, ok ? LOGS_INFO : LOGS_ERROR, ok ? "reload.plan" : "reload.error",
+			NULL, 0, "%s", l->items[i]);
+	if (ret != NULL) {
+		ret->ok = ok;
+		ret->lines = l->items;
+		ret->line_count = l->count;
+		return;
+	}
+	for (size_t i = 0; i < l->count; i++)
+		free(l->items[i]);
+	free(l->items);
+}
+
+void reload_result_release(struct reload_result *r)
+{
+	for (size_t i = 0; i < r->line_count; i++)
+		free(r->lines[i]);
+	free(r->lines);
+	memset(r, 0, sizeof *r);
+}
+
+static void list_findings(struct lines *l, const struct errlist *findings)
+{
+	char text[2048];
+
+	for (size_t i = 0; i < findings->count; i++)
+		add_line(l, "%s%s", findings->items[i].warning ? "warning: " : "",
+			err_format(&findings->items[i], text, sizeof text));
+}
+
+/* roll_on_reload = always: people deploy new code with HUP. */
+static enum diff_class class_of(const struct config *c, const struct config_change *change,
+	bool changed_only)
+{
+	int position = config_find_program(c, change->program);
+
+	if (position >= 0 && !changed_only && c->programs[position].roll_on_reload_always &&
+		(change->class == DIFF_SAME || change->class == DIFF_LIVE ||
+			change->class == DIFF_COUNT))
+		return DIFF_ROLL;
+	return change->class;
+}
+
+static void plan_program(struct lines *l, const struct config_change *c, enum diff_class class)
+{
+	static const char *const words[] = {[DIFF_SAME] = "unchanged", [DIFF_LIVE] = "applied in place",
+		[DIFF_COUNT] = "scaled in place", [DIFF_ROLL] = "replaced one worker at a time",
+		[DIFF_ADDED] = "added", [DIFF_REMOVED] = "stopped and taken out"};
+	const char *text = c->text != NULL ? c->text : "";
+
+	if (class == DIFF_SAME)
+		return;
+	add_line(l, "%s: %s%s%s%s", c->program, words[class], text[0] != '\0' ? " (" : "", text,
+		text[0] != '\0' ? ")" : "");
+}
+
+static enum diff_class *compare(const struct supervisor *s, const struct config *next,
+	bool changed_only, struct lines *l)
+{
+	enum diff_class *classes = calloc(next->program_count + 1, sizeof *classes);
+	struct config_diff d;
+
+	if (classes == NULL || config_compare(s->config, next, &d) < 0) {
+		free(classes);
+		return NULL;
+	}
+	for (size_t i = 0; i < d.program_count; i++) {
+		int position = config_find_program(next, d.programs[i].program);
+		enum diff_class class = class_of(next, &d.programs[i], changed_only);
+
+		if (position >= 0)
+			classes[position] = class;
+		plan_program(l, &d.programs[i], class);
+	}
+	for (size_t i = 0; i < d.live_count; i++)
+		add_line(l, "%s: applied in place", d.live[i]);
+	for (size_t i = 0; i < d.restart_count; i++)
+		add_line(l, "%s: needs a restart of baton, not applied", d.restart[i]);
+	config_diff_release(&d);
+	if (l->count == 0)
+		add_line(l, "nothing has changed");
+	return classes;
+}
+
+static void retire(struct supervisor *s, struct config *old)
+{
+	struct config **more = realloc(s->retired, (s->retired_count + 1) * sizeof *more);
+
+	if (more == NULL)
+		return; /* kept for ever rather than freed under a worker */
+	s->retired = more;
+	s->retired[s->retired_count++] = old;
+}
+
+static void adopt(struct supervisor *s, struct config *next, const enum diff_class *classes)
+{
+	static enum diff_class *kept; /* the event points to it until the next reload */
+	struct event e = {.kind = EVENT_RELOAD, .worker = -1, .program = -1, .config = next};
+	enum logs_level level = LOGS_INFO;
+	struct err err;
+
+	free(kept);
+	kept = (enum diff_class *)classes;
+	e.classes = kept;
+	retire(s, s->config);
+	s->config = next;
+	s->generation++;
+	stages_close_unused(s);
+	lock_reconfigure(s);
+	(void)logs_level_parse(next->loglevel, &level);
+	if (logs_configure(s->logs, next->logfile, next->log_format, level, &err) < 0)
+		logs_event(s->logs, LOGS_ERROR, "reload.log", NULL, 0, "%s; the log goes on as before",
+			err.text);
+	supervisor_post(s, &e);
+}
+
+/* The lock's own identity stays what it was: two instances reloaded minutes apart would lead two
+ * databases. */
+static bool may_adopt(const struct supervisor *s, const struct config *next, struct lines *l)
+{
+	const struct config_scheduler *a = &s->config->scheduler, *b = &next->scheduler;
+
+	if (a->enabled != b->enabled) {
+		add_line(l, "the election is %s by this file: that needs a restart of baton; nothing "
+			    "was changed",
+			b->enabled ? "switched on" : "switched off");
+		return false;
+	}
+	if (a->enabled && strcmp(a->database, b->database) != 0)
+		return true; /* listed as "needs a restart"; the old one stays in use */
+	return true;
+}
+
+void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result)
+{
+	struct lines l = {NULL, 0};
+	struct errlist findings;
+	struct config *next = NULL;
+	enum diff_class *classes = NULL;
+	struct err e;
+	bool ok;
+
+	errlist_init(&findings);
+	(void)config_load(s->config_path, s->force, &next, &findings);
+	list_findings(&l, &findings);
+	ok = findings.errors == 0 && next != NULL && s->core.lifecycle.state == LIFECYCLE_RUNNING &&
+		may_adopt(s, next, &l);
+	if (ok && stages_open_sockets(s, next, &e) < 0) {
+		add_line(&l, "%s", e.text);
+		ok = false;
+	}
+	if (ok)
+		classes = compare(s, next, changed_only, &l);
+	ok = ok && classes != NULL;
+	if (ok) {
+		adopt(s, next, classes);
+	} else {
+		if (s->core.lifecycle.state != LIFECYCLE_RUNNING)
+			add_line(&l, "the supervisor is %s: not reloaded",
+				lifecycle_state_name(s->core.lifecycle.state));
+		add_line(&l, "nothing was changed: everything goes on as before");
+		config_unref(next);
+	}
+	errlist_release(&findings);
+	finish(s, &l, ok, ret_result);
+}

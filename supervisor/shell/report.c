@@ -1,0 +1,433 @@
+/* What the core reports, in words: the names of events are stable, the sentences are for people. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "supervisor/core/election_fsm.h"
+#include "supervisor/core/executor_fsm.h"
+#include "supervisor/core/worker_fsm.h"
+#include "supervisor/shell/state.h"
+
+#define NAMES 8
+
+/* --- times and names ----------------------------------------------------------------------- */
+int64_t report_wall_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+int64_t report_wall_of(int64_t boottime_ns)
+{
+	return report_wall_us() - (lease_now_ns() - boottime_ns) / 1000;
+}
+
+char *report_time(int64_t wall_us, char buf[32])
+{
+	time_t seconds = (time_t)(wall_us / 1000000);
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&seconds, &tm);
+	n = strftime(buf, 32, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf + n, 32 - n, ".%03dZ", (int)(wall_us / 1000 % 1000));
+	return buf;
+}
+
+/* Good until NAMES more are asked for. */
+const char *report_worker_name(const struct supervisor *s, int slot)
+{
+	static char names[NAMES][192];
+	static int next;
+	const struct worker *w;
+
+	if (slot < 0 || slot >= s->core.worker_slots)
+		return "";
+	w = &s->core.workers[slot];
+	next = (next + 1) % NAMES;
+	snprintf(names[next], sizeof names[next], "%s:%d",
+		w->settings != NULL ? w->settings->name : "?", w->index);
+	return names[next];
+}
+
+static const char *program_name(const struct supervisor *s, int slot)
+{
+	return slot >= 0 && slot < s->core.program_slots && s->core.programs[slot].settings != NULL
+		? s->core.programs[slot].settings->name
+		: "";
+}
+
+static void span(int64_t ns, char *buf, size_t bytes)
+{
+	if (ns < 0)
+		ns = 0;
+	if (ns < CORE_SECOND)
+		snprintf(buf, bytes, "%d ms", (int)((ns + CORE_MS / 2) / CORE_MS));
+	else if (ns < 120 * CORE_SECOND)
+		snprintf(buf, bytes, "%.1f s", (double)ns / (double)CORE_SECOND);
+	else
+		snprintf(buf, bytes, "%lld min", (long long)(ns / (60 * CORE_SECOND)));
+}
+
+/* --- workers ------------------------------------------------------------------------------- */
+static void exit_words(const struct supervisor *s, int slot, char *buf, size_t bytes)
+{
+	const struct worker *w = &s->core.workers[slot];
+	const struct process *p = &s->processes[slot];
+	const char *name = w->exit_signal != 0 ? sigabbrev_np(w->exit_signal) : NULL;
+
+	if (w->spawn_failed && p->failure != NULL)
+		snprintf(buf, bytes, "could not start: %s", p->failure);
+	else if (w->exit_oom)
+		snprintf(buf, bytes, "was killed by the kernel: out of memory");
+	else if (w->exit_signal != 0)
+		snprintf(buf, bytes, "was killed by SIG%s", name != NULL ? name : "?");
+	else if (w->exit_code >= 0)
+		snprintf(buf, bytes, "exited with status %d", w->exit_code);
+	else
+		snprintf(buf, bytes, "ended");
+}
+
+static void worker_ended(struct supervisor *s, const struct action *a)
+{
+	const struct worker *w = &s->core.workers[a->worker];
+	const struct process *p = &s->processes[a->worker];
+	const char *name = report_worker_name(s, a->worker);
+	char how[600], lived[32];
+	struct logs_field f[] = {{.key = "worker", .value = name},
+		{.key = "pid", .number = p->pid}, {.key = "status", .number = w->exit_code},
+		{.key = "signal", .number = w->exit_signal}};
+
+	exit_words(s, a->worker, how, sizeof how);
+	span(lease_now_ns() - w->started_ns, lived, sizeof lived);
+	logs_event(s->logs, a->from == WORKER_RUNNING || w->exit_code != 0 ? LOGS_WARNING : LOGS_INFO,
+		"worker.died", f, 4, "%s (pid %d) %s after %s", name, (int)p->pid, how, lived);
+}
+
+static void worker_stops(struct supervisor *s, const struct action *a)
+{
+	const char *name = report_worker_name(s, a->worker);
+	struct logs_field f[] = {{.key = "worker", .value = name},
+		{.key = "pid", .number = s->processes[a->worker].pid},
+		{.key = "reason", .value = a->reason}};
+
+	if (a->from == WORKER_STOPPING)
+		logs_event(s->logs, LOGS_ERROR, "worker.unkillable", f, 3,
+			"%s (pid %d) %s: it is stuck in the kernel", name,
+			(int)s->processes[a->worker].pid, a->reason);
+	else
+		logs_event(s->logs, LOGS_INFO, "worker.stopping", f, 3, "%s is stopping: %s", name,
+			a->reason);
+}
+
+static void worker_waits(struct supervisor *s, const struct action *a)
+{
+	const struct worker *w = &s->core.workers[a->worker];
+	const char *name = report_worker_name(s, a->worker);
+	char in[32], how[600];
+	struct logs_field f[] = {{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
+
+	exit_words(s, a->worker, how, sizeof how);
+	span(w->deadline_ns - lease_now_ns(), in, sizeof in);
+	if (w->waits_promotion)
+		logs_event(s->logs, LOGS_DEBUG, "worker.backoff", f, 2, "%s %s", name, a->reason);
+	else if (w->failures > 0 && w->settings->startretries >= 0)
+		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
+			"%s %s: trying again in %s (%d of %d)", name, how, in, w->failures,
+			w->settings->startretries);
+	else
+		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
+			"%s %s: starting it again in %s", name, how, in);
+}
+
+static void worker_fatal(struct supervisor *s, const struct action *a)
+{
+	const char *name = report_worker_name(s, a->worker);
+	char how[600];
+	struct logs_field f[] = {{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
+
+	exit_words(s, a->worker, how, sizeof how);
+	logs_event(s->logs, LOGS_ERROR, "worker.fatal", f, 2,
+		"%s %s; given up after %d starts: mend it, then `baton start %s`", name, how,
+		s->core.workers[a->worker].failures, name);
+}
+
+static void report_worker(struct supervisor *s, const struct action *a)
+{
+	const struct process *p = &s->processes[a->worker];
+	const char *name = report_worker_name(s, a->worker);
+	struct logs_field f[] = {{.key = "worker", .value = name}, {.key = "pid", .number = p->pid}};
+
+	switch ((enum worker_state)a->to) {
+	case WORKER_STARTING:
+		logs_event(s->logs, LOGS_DEBUG, "worker.starting", f, 1, "%s starts", name);
+		break;
+	case WORKER_RUNNING:
+		logs_event(s->logs, LOGS_INFO, "worker.running", f, 2, "%s is running (pid %d)", name,
+			(int)p->pid);
+		break;
+	case WORKER_STOPPING:
+		if (!p->leader_alive && a->from != WORKER_STOPPING)
+			worker_ended(s, a);
+		else
+			worker_stops(s, a);
+		break;
+	case WORKER_BACKOFF:
+		worker_waits(s, a);
+		break;
+	case WORKER_FATAL:
+		worker_fatal(s, a);
+		break;
+	case WORKER_EXITED:
+		logs_event(s->logs, LOGS_INFO, "worker.exited", f, 1, "%s has ended and stays so", name);
+		break;
+	case WORKER_STOPPED:
+		logs_event(s->logs, LOGS_INFO, "worker.stopped", f, 1, "%s is stopped", name);
+		break;
+	case WORKER_STANDBY:
+		logs_event(s->logs, LOGS_INFO, "worker.standby", f, 1, "%s stands by: %s", name,
+			a->reason);
+		break;
+	default:
+		break;
+	}
+}
+
+/* --- executor ------------------------------------------------------------------------------ */
+static void report_executor(struct supervisor *s, const struct action *a)
+{
+	const struct executor *x = &s->core.programs[a->program].executor;
+	const char *program = program_name(s, a->program);
+	const char *worker = report_worker_name(s, a->worker);
+	struct logs_field f[] = {{.key = "program", .value = program},
+		{.key = "worker", .value = worker}, {.key = "reason", .value = a->reason},
+		{.key = "term", .number = (int64_t)x->term},
+		{.key = "pid", .number = a->worker >= 0 ? s->processes[a->worker].pid : 0}};
+
+	switch ((enum executor_state)a->to) {
+	case EXECUTOR_EXECUTING:
+		logs_event(s->logs, LOGS_INFO, "executor.promoted", f, 5,
+			"%s is the executor of %s (pid %d, term %llu)", worker, program,
+			(int)f[4].number, (unsigned long long)x->term);
+		break;
+	case EXECUTOR_DRAINING:
+		logs_event(s->logs, LOGS_INFO, "executor.draining", f, 4,
+			"%s gives up the baton of %s: %s", worker, program, a->reason);
+		break;
+	case EXECUTOR_NONE:
+		logs_event(s->logs, a->from == EXECUTOR_PROMOTING ? LOGS_WARNING : LOGS_DEBUG,
+			"executor.none", f, 3, "%s has no executor: %s", program, a->reason);
+		break;
+	default:
+		logs_event(s->logs, LOGS_DEBUG, "executor.promoting", f, 3, "%s is to be promoted",
+			worker);
+		break;
+	}
+}
+
+static void report_unanswered(struct supervisor *s, const struct action *a)
+{
+	const char *worker = report_worker_name(s, a->worker);
+	struct logs_field f[] = {{.key = "program", .value = program_name(s, a->program)},
+		{.key = "worker", .value = worker}};
+
+	logs_event(s->logs, LOGS_WARNING, "executor.unanswered", f, 2,
+		"%s never answered its promotion: does the application use the client? (it is "
+		"the executor all the same; `promote = respawn` needs no client)",
+		worker);
+}
+
+/* --- the lock ------------------------------------------------------------------------------ */
+void report_lock_view(struct supervisor *s, char *buf, size_t bytes)
+{
+	const struct store_row *r = &s->lock.view.row;
+	char since[32], until[32];
+
+	if (!s->lock.view_valid || !r->held) {
+		snprintf(buf, bytes, "nobody");
+		return;
+	}
+	report_time(r->created_at_us, since);
+	report_time(r->heartbeat_at_us + r->ttl_ms * 1000, until);
+	snprintf(buf, bytes, "%s (pid %lld%s%s, term %lld) since %s; its lease runs until %s",
+		r->hostname, (long long)r->pid, r->worker[0] != '\0' ? ", executor " : "", r->worker,
+		(long long)r->term, since, until);
+}
+
+static void lock_event(struct supervisor *s, enum logs_level level, const char *event,
+	const char *text)
+{
+	struct logs_field f[] = {{.key = "database", .value = s->lock.settings.database},
+		{.key = "holder", .value = s->lock.view.row.holder},
+		{.key = "hostname", .value = s->lock.view.row.hostname},
+		{.key = "holder_pid", .number = s->lock.view.row.pid},
+		{.key = "term", .number = s->lock.view.row.term}};
+
+	logs_event(s->logs, level, event, f, s->lock.view_valid ? 5 : 1, "%s", text);
+}
+
+static void report_held(struct supervisor *s)
+{
+	const struct config_scheduler *c = &s->config->scheduler;
+	char who[512], text[1400], ttl[32];
+	bool near = s->core.election.view.same_boot && c->fast_takeover;
+
+	report_lock_view(s, who, sizeof who);
+	span(s->core.election.view.ttl_ns, ttl, sizeof ttl);
+	snprintf(text, sizeof text,
+		"the lock is held by %s. This instance stands by%s: it takes over %s%s. `baton lock "
+		"info` tells more, `baton handoff --away` on the holder moves it",
+		who, c->when_held_exit ? " (when_held = exit)" : "",
+		near ? "at once when that holder dies, or after " : "after ", near ? ttl : ttl);
+	lock_event(s, LOGS_INFO, "lock.held_elsewhere", text);
+}
+
+static void report_remark(struct supervisor *s, const struct action *a)
+{
+	const char *r = a->reason;
+	char text[1400], who[512];
+
+	report_lock_view(s, who, sizeof who);
+	if (strcmp(r, "held-elsewhere") == 0) {
+		report_held(s);
+	} else if (strcmp(r, "unavailable") == 0) {
+		snprintf(text, sizeof text,
+			"the lock database does not answer: %s. The programs serve on; trying again "
+			"every second",
+			s->lock.error);
+		lock_event(s, LOGS_ERROR, "lock.unavailable", text);
+	} else if (strcmp(r, "available-again") == 0) {
+		lock_event(s, LOGS_INFO, "lock.available", "the lock database answers again");
+	} else if (strcmp(r, "wrong") == 0) {
+		lock_event(s, LOGS_ERROR, "lock.wrong", s->lock.error);
+	} else if (strcmp(r, "floor-conflict") == 0) {
+		snprintf(text, sizeof text,
+			"the lock database '%s' contradicts the floor beside it (highest term given: "
+			"%lld): it was replaced, restored or emptied. Standing by; after a whole ttl "
+			"of silence this instance goes on above the floor",
+			s->lock.settings.database, (long long)s->lock.view.floor_term);
+		lock_event(s, LOGS_ERROR, "lock.floor_conflict", text);
+	} else if (strcmp(r, "floor-failed") == 0) {
+		snprintf(text, sizeof text,
+			"the floor file beside '%s' cannot be written: %s. Nobody is promoted until it "
+			"can",
+			s->lock.settings.database, s->lock.answer_text);
+		lock_event(s, LOGS_ERROR, "lock.floor_failed", text);
+	} else if (strcmp(r, "holder-dead-unproven") == 0) {
+		snprintf(text, sizeof text,
+			"the holder's supervisor and deadman are gone, but nothing proves that its "
+			"executor is: waiting for the whole ttl. Held by %s",
+			who);
+		lock_event(s, LOGS_WARNING, "lock.unproven", text);
+	} else if (strcmp(r, "no-candidate") == 0) {
+		lock_event(s, LOGS_WARNING, "lock.no_candidate",
+			"no program here has had a worker that could be executor for a whole ttl: "
+			"stepping down, another instance may do better");
+	} else {
+		snprintf(text, sizeof text, "%s: %s", r, s->lock.error);
+		lock_event(s, LOGS_WARNING, "lock.remark", text);
+	}
+}
+
+static void report_election(struct supervisor *s, const struct action *a)
+{
+	static const char *const names[] = {"lock.off", "lock.standby", "lock.acquiring",
+		"lock.holding", "lock.releasing", "lock.lost"};
+	char text[512];
+	enum logs_level level = LOGS_DEBUG;
+
+	switch ((enum election_state)a->to) {
+	case ELECTION_HOLDING:
+		level = LOGS_INFO;
+		snprintf(text, sizeof text, "this instance holds the lock (epoch %lld): %s",
+			(long long)s->core.election.epoch, a->reason);
+		break;
+	case ELECTION_RELEASING:
+		level = LOGS_INFO;
+		snprintf(text, sizeof text, "giving the lock back: %s", a->reason);
+		break;
+	case ELECTION_LOST:
+		level = LOGS_ERROR;
+		snprintf(text, sizeof text,
+			"the lock is lost: %s. The executors are killed, the other workers serve on",
+			a->reason);
+		break;
+	default:
+		if (a->from == ELECTION_HOLDING || a->from == ELECTION_RELEASING ||
+			a->from == ELECTION_LOST)
+			level = LOGS_INFO;
+		snprintf(text, sizeof text, "the lock: %s (%s)",
+			election_state_name((enum election_state)a->to), a->reason);
+		break;
+	}
+	lock_event(s, level, names[a->to], text);
+}
+
+/* --- the rest ------------------------------------------------------------------------------ */
+static void report_impossible(struct supervisor *s, const struct action *a)
+{
+	struct logs_field f[] = {{.key = "machine", .value = a->reason},
+		{.key = "state", .number = a->from}, {.key = "event", .number = a->to}};
+
+	logs_event(s->logs, LOGS_ERROR, "core.impossible", f, 3,
+		"an event that cannot happen here was ignored (%s, state %d, event %d): please "
+		"report this",
+		a->reason, a->from, a->to);
+}
+
+static void report_lifecycle(struct supervisor *s, const struct action *a)
+{
+	static const char *const names[] = {"supervisor.starting", "supervisor.running",
+		"supervisor.stopping", "supervisor.down"};
+	struct logs_field f[] = {{.key = "pid", .number = getpid()},
+		{.key = "instance", .value = s->instance}, {.key = "reason", .value = a->reason}};
+
+	if (s->logs == NULL)
+		return;
+	logs_event(s->logs, a->to == LIFECYCLE_BOOT ? LOGS_DEBUG : LOGS_INFO, names[a->to], f, 3,
+		"%s is %s: %s", s->config->name, lifecycle_state_name((enum lifecycle_state)a->to),
+		a->reason);
+}
+
+static void report_program(struct supervisor *s, const struct action *a)
+{
+	struct logs_field f[] = {{.key = "program", .value = program_name(s, a->program)},
+		{.key = "reason", .value = a->reason}};
+
+	logs_event(s->logs, strstr(a->reason, "does not start") != NULL ? LOGS_ERROR : LOGS_INFO,
+		"program.note", f, 2, "%s: %s", f[0].value, a->reason);
+}
+
+void report_action(struct supervisor *s, const struct action *a)
+{
+	switch (a->about) {
+	case REPORT_WORKER:
+		report_worker(s, a);
+		break;
+	case REPORT_EXECUTOR:
+		report_executor(s, a);
+		break;
+	case REPORT_ELECTION:
+		report_election(s, a);
+		break;
+	case REPORT_LIFECYCLE:
+		report_lifecycle(s, a);
+		break;
+	case REPORT_PROGRAM:
+		report_program(s, a);
+		break;
+	case REPORT_UNANSWERED:
+		report_unanswered(s, a);
+		break;
+	case REPORT_LOCK:
+		report_remark(s, a);
+		break;
+	case REPORT_IMPOSSIBLE:
+		report_impossible(s, a);
+		break;
+	}
+}
