@@ -164,16 +164,16 @@ static void newer_schema_is_never_written(void **state)
 	assert_wrong(f, "newer baton");
 }
 
+#define PLAIN_TABLE "CREATE TABLE scheduler_lock(id, pid, hostname, created_at, heartbeat_at)"
+
 static void anothers_database(void **state)
 {
 	struct fixture *f = *state;
 	static const char *const others[] = {
 		"CREATE TABLE users(id INTEGER PRIMARY KEY, name TEXT)",
-		"CREATE TABLE users(id); CREATE TABLE scheduler_lock(id, pid, hostname, created_at,"
-		" heartbeat_at)",
 		"CREATE TABLE scheduler_lock(id, owner)",
-		"PRAGMA application_id=77; CREATE TABLE scheduler_lock(id, pid, hostname,"
-		" created_at, heartbeat_at)",
+		"CREATE TABLE t(x); " PLAIN_TABLE,
+		"PRAGMA application_id=77; " PLAIN_TABLE,
 		"PRAGMA user_version=12; CREATE TABLE t(x)",
 	};
 
@@ -259,8 +259,7 @@ static void triggers_refuse_peoples_hands(void **state)
 		"UPDATE scheduler_lock SET term = term - 1",
 		"UPDATE scheduler_lock SET holder = 'thief'",
 		"DELETE FROM scheduler_lock",
-		"INSERT OR REPLACE INTO scheduler_lock(id, term, epoch, state, ttl_ms)"
-		" VALUES(1, 1, 1, 0, 1)",
+		"REPLACE INTO scheduler_lock(id, term, epoch, state, ttl_ms) VALUES(1, 1, 1, 0, 1)",
 		"UPDATE scheduler_lock SET state = 2",
 		"UPDATE scheduler_lock SET id = 2",
 	};

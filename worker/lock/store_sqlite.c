@@ -19,6 +19,8 @@
 
 enum { BUSY_LIMIT_MS = 2000, BUSY_STEP_NS = 1000000 };
 
+#define BEGIN_READING "BEGIN"
+
 static int64_t monotonic_ns(void)
 {
 	struct timespec t;
@@ -304,6 +306,9 @@ static enum store_outcome begin(struct session *s, const char *sql, struct err *
 {
 	int rc = exec_retry(s, sql);
 
+	/* A plain BEGIN takes no lock: the first look does, and rolls back a hot journal. */
+	if (rc == SQLITE_OK && strcmp(sql, BEGIN_READING) == 0)
+		rc = exec_retry(s, "SELECT count(*) FROM sqlite_schema");
 	if (rc == SQLITE_OK)
 		rc = migrations_identify(s->db, &s->kind, &s->version);
 	if (rc != SQLITE_OK)
@@ -482,7 +487,7 @@ static enum store_outcome make_database(struct session *s, struct err *e)
 	if (rc != SQLITE_OK)
 		return give_up_commit(s, rc, e);
 	s->write = false;
-	return begin(s, "BEGIN; SELECT count(*) FROM sqlite_schema", e);
+	return begin(s, BEGIN_READING, e);
 }
 
 enum store_outcome session_begin_reading(
@@ -500,7 +505,7 @@ enum store_outcome session_begin_reading(
 		return STORE_DONE;
 	outcome = open_database(s, e);
 	if (outcome == STORE_DONE)
-		outcome = begin(s, "BEGIN; SELECT count(*) FROM sqlite_schema", e);
+		outcome = begin(s, BEGIN_READING, e);
 	if (outcome == STORE_DONE && s->kind == SCHEMA_EMPTY && s->may_create)
 		outcome = make_database(s, e);
 	if (outcome != STORE_DONE || s->place.exists)
