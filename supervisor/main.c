@@ -21,8 +21,8 @@ static const struct cli_command commands[] = {
 	{"run", cli_run, "run the supervisor in the foreground",
 	 "", FIND | DIALECT | CLI_BIT(DETACH), 0, 0},
 	{"check", cli_check, "read and validate the configuration",
-	 "\nExit status 78 when it has errors. With --dump --json every setting has its value,\n"
-	 "file, line, and whether it is the default.",
+	 "\nExit status 78 when it has errors. With --dump --json every setting has its\n"
+	 "value, file, line, and whether it is the default.",
 	 CLI_BIT(CONFIG) | DIALECT | CLI_BIT(DUMP) | CLI_BIT(STRICT) | CLI_BIT(JSON) | CLI_BIT(PLAN),
 	 0, 0},
 	{"status", cli_status, "instance, lock, executor, programs, workers",
@@ -52,8 +52,8 @@ static const struct cli_command commands[] = {
 	{"lock", cli_lock, "the lock in the database: info, history, release",
 	 "info|history|release\n"
 	 "info and history read the database, also with no instance running.\n"
-	 "release makes this instance step down. With --force it frees the lock of a holder\n"
-	 "that is proven dead, or that stays silent for its ttl while this command watches.",
+	 "release makes this instance step down. With --force it frees the lock of a\n"
+	 "holder that is proven dead, or silent for its ttl while this command watches.",
 	 FIND | CLI_BIT(JSON) | CLI_BIT(FORCE) | CLI_BIT(LIMIT), 1, 1},
 	{"wait", cli_wait, "wait until a condition holds",
 	 "--for CONDITION\n"

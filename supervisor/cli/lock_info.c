@@ -263,7 +263,7 @@ int lock_history(struct cli *c)
 	if (cli_has(c, OPTION_JSON))
 		h.json = json_array();
 	output_table_init(&h.table, 7);
-	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
+	for (size_t i = 0; !h.json && i < sizeof(titles) / sizeof(titles[0]); i++)
 		output_cell(&h.table, STRONG, "%s", titles[i]);
 	if (site.view.exists && site.view.schema_version > 0)
 		outcome = site.store.ops->history(&site.store, limit, add_term, &h, &e);
