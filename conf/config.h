@@ -25,12 +25,12 @@ enum config_executor { EXECUTOR_NO, EXECUTOR_CANDIDATE, EXECUTOR_ONLY };
 enum config_promote { PROMOTE_NOTIFY, PROMOTE_SIGNAL, PROMOTE_RESPAWN };
 enum config_ready { READY_STARTSECS, READY_NOTIFY };
 enum config_replace { REPLACE_ROLLING, REPLACE_RESTART, REPLACE_SIGNAL };
-enum config_on_end { ON_END_STAY, ON_END_EXIT };      /* on_fatal, on_exit */
+enum config_on_end { ON_END_STAY, ON_END_EXIT }; /* on_fatal, on_exit */
 enum config_output {
 	OUTPUT_INHERIT, /* baton's own standard output / error, whole lines, prefixed */
 	OUTPUT_NONE,
-	OUTPUT_AUTO,    /* a file of baton's choice: <childlogdir>/<worker>-stdout---baton-XXXX.log */
-	OUTPUT_PATH,    /* appended to; also /dev/stdout, /dev/stderr, /dev/fd/N, taken literally */
+	OUTPUT_AUTO, /* a file of baton's choice: <childlogdir>/<worker>-stdout---baton-XXXX.log */
+	OUTPUT_PATH, /* appended to; also /dev/stdout, /dev/stderr, /dev/fd/N, taken literally */
 };
 enum config_log_format { LOG_TEXT, LOG_LOGFMT, LOG_JSON, LOG_DEFAULT };
 enum config_depends_on { DEPENDS_READY, DEPENDS_STARTED, DEPENDS_DONE };
@@ -50,7 +50,7 @@ struct config_user { /* resolved once at load; set = false: do not change */
 };
 
 struct config_rlimit {
-	int resource; /* RLIMIT_* */
+	int resource;        /* RLIMIT_* */
 	uint64_t soft, hard; /* RLIM_INFINITY = unlimited */
 };
 
@@ -79,30 +79,30 @@ struct config_socket {
 struct config_program {
 	const char *name, *group; /* group = name when it is in none */
 	struct config_place place;
-	const char *preset;       /* "" = none */
-	int workers;              /* numprocs; >= 0 */
+	const char *preset; /* "" = none */
+	int workers;        /* numprocs; >= 0 */
 	int numprocs_start;
 	int priority;
-	int order, level;         /* start order; level: start and stop groups, 0 starts first */
+	int order, level; /* start order; level: start and stop groups, 0 starts first */
 	const struct config_depend *depends;
 	size_t depend_count;
-	const int *sockets;       /* indices into config.sockets; passed from fd 3 on */
+	const int *sockets; /* indices into config.sockets; passed from fd 3 on */
 	size_t socket_count;
 
 	bool autostart;
 	enum config_autorestart autorestart;
 	int64_t startsecs_ns;
-	int startretries;         /* -1 = for ever */
+	int startretries; /* -1 = for ever */
 	int64_t restart_backoff_ns, restart_backoff_max_ns;
-	bool restart_jitter;      /* native */
-	bool restart_linear;      /* compat: 1, 2, 3 s: the k-th delay is k * restart_backoff_ns */
+	bool restart_jitter; /* native */
+	bool restart_linear; /* compat: 1, 2, 3 s: the k-th delay is k * restart_backoff_ns */
 	const int *exitcodes;
 	size_t exitcode_count;
 	int stopsignal;
 	int64_t stopwaitsecs_ns;
 	bool stopasgroup, killasgroup, kill_tree; /* native: kill_tree = true */
 	enum config_on_end on_fatal, on_exit;
-	int64_t fatal_retry_ns;   /* 0 = never */
+	int64_t fatal_retry_ns; /* 0 = never */
 
 	enum config_executor executor;
 	enum config_promote promote;
@@ -112,31 +112,31 @@ struct config_program {
 	int64_t handoff_timeout_ns;
 	enum config_ready ready;
 	int64_t ready_timeout_ns;
-	int64_t watchdog_ns;      /* 0 = off */
+	int64_t watchdog_ns; /* 0 = off */
 	enum config_replace replace;
 	int replace_signal;
 	bool roll_on_reload_always;
 
 	struct config_user user;
-	int umask;                /* -1 = inherit */
-	int nice;                 /* INT_MIN = inherit */
-	int oom_score_adj;        /* INT_MIN = inherit */
+	int umask;         /* -1 = inherit */
+	int nice;          /* INT_MIN = inherit */
+	int oom_score_adj; /* INT_MIN = inherit */
 	bool no_new_privs;
 	const struct config_rlimit *rlimits;
 	size_t rlimit_count;
 	bool redirect_stderr;
 	enum config_output stdout_kind, stderr_kind;
 	bool log_prefix;
-	bool set_user_env;        /* native: HOME, USER, LOGNAME with user = */
-	bool shell;               /* argv is /bin/sh -c COMMAND */
-	int group_priority;       /* of its [group:]; its own priority when it is in none */
+	bool set_user_env;  /* native: HOME, USER, LOGNAME with user = */
+	bool shell;         /* argv is /bin/sh -c COMMAND */
+	int group_priority; /* of its [group:]; its own priority when it is in none */
 
 	const struct config_section *raw; /* for config_worker_build and diff; opaque */
 };
 
 struct config_scheduler {
-	bool enabled;             /* a [scheduler] section or any executor = */
-	const char *database;     /* absolute path (sqlite), without "sqlite:" */
+	bool enabled;         /* a [scheduler] section or any executor = */
+	const char *database; /* absolute path (sqlite), without "sqlite:" */
 	const char *lock_name;
 	int64_t ttl_ns, heartbeat_ns, kill_grace_ns, handoff_timeout_ns;
 	bool when_held_exit, fast_takeover, unsafe_filesystem;
@@ -147,23 +147,23 @@ struct config_scheduler {
 
 struct config {
 	int refs;
-	const char *path;         /* absolute; "" when built from text */
+	const char *path; /* absolute; "" when built from text */
 	const char *directory_of_file;
 	enum config_mode mode;
 
 	/* [baton] / [supervisord] */
 	const char *name;
-	const char *directory;    /* "" = stay */
+	const char *directory; /* "" = stay */
 	struct config_user user;
-	int umask;                /* -1 = leave */
+	int umask;                             /* -1 = leave */
 	const struct config_pair *environment; /* [baton] environment + environment_file, merged */
 	size_t environment_count;
-	const char *pidfile;      /* "" = none */
-	const char *control;      /* "" = the default path (config_control_path) */
+	const char *pidfile; /* "" = none */
+	const char *control; /* "" = the default path (config_control_path) */
 	mode_t control_mode;
 	struct config_user control_owner;
-	const char *logfile;      /* "" = standard error */
-	const char *loglevel;     /* debug info warning error */
+	const char *logfile;  /* "" = standard error */
+	const char *loglevel; /* debug info warning error */
 	enum config_log_format log_format;
 	const char *childlogdir;
 	int64_t shutdown_timeout_ns;
@@ -176,7 +176,7 @@ struct config {
 	size_t program_count;
 	const struct config_socket *sockets;
 	size_t socket_count;
-	void *private;            /* the arena and the parsed file; conf/ only */
+	void *private; /* the arena and the parsed file; conf/ only */
 };
 
 enum config_force { CONFIG_DETECT, CONFIG_FORCE_NATIVE, CONFIG_FORCE_COMPAT };
@@ -194,8 +194,8 @@ void config_unref(struct config *c); /* NULL is fine */
 
 /* The control socket for a file (cli.md, config.md `control`): into BUF. The configuration need not
  * be valid: C may be NULL, then the default for PATH is given. */
-int config_control_path(const struct config *c, const char *path, char *buf, size_t bytes,
-	struct err *e);
+int config_control_path(
+	const struct config *c, const char *path, char *buf, size_t bytes, struct err *e);
 
 /* Index of the program or socket NAME, or -1. */
 int config_find_program(const struct config *c, const char *name);
@@ -203,11 +203,12 @@ int config_find_socket(const struct config *c, const char *name);
 
 /* One worker's own values, expanded for INDEX. Owned by the caller (config_worker_release). */
 struct config_worker {
-	char *name;               /* supervisord's process_name, e.g. "web_00"; ours is PROGRAM:INDEX */
-	char *command;            /* expanded text */
-	char **argv;              /* NULL-terminated, split as a POSIX shell splits words */
-	char *directory;          /* "" = stay */
-	struct config_pair *environment; /* of baton, of environment_file, of the program, of presets */
+	char *name;      /* supervisord's process_name, e.g. "web_00"; ours is PROGRAM:INDEX */
+	char *command;   /* expanded text */
+	char **argv;     /* NULL-terminated, split as a POSIX shell splits words */
+	char *directory; /* "" = stay */
+	struct config_pair
+		*environment; /* of baton, of environment_file, of the program, of presets */
 	size_t environment_count;
 	char *stdout_path, *stderr_path; /* with OUTPUT_PATH; else "" */
 	void *private;
@@ -226,27 +227,28 @@ int config_dump(const struct config *c, bool json, char **ret_text);
  */
 enum diff_class {
 	DIFF_SAME,
-	DIFF_LIVE,    /* settings that apply in place */
-	DIFF_COUNT,   /* only the number of workers (and live settings) changed */
-	DIFF_ROLL,    /* workers must be replaced */
+	DIFF_LIVE,  /* settings that apply in place */
+	DIFF_COUNT, /* only the number of workers (and live settings) changed */
+	DIFF_ROLL,  /* workers must be replaced */
 	DIFF_ADDED,
 	DIFF_REMOVED,
 };
 struct config_change {
 	const char *program; /* name; valid while both snapshots are */
 	enum diff_class class;
-	char *text;          /* "command, environment changed" for people */
+	char *text; /* "command, environment changed" for people */
 };
 struct config_diff {
 	struct config_change *programs;
 	size_t program_count;
-	char **restart;      /* "[scheduler] database: old -> new": needs a new supervisor */
+	char **restart; /* "[scheduler] database: old -> new": needs a new supervisor */
 	size_t restart_count;
-	char **live;         /* changes of [baton], [scheduler] that apply in place */
+	char **live; /* changes of [baton], [scheduler] that apply in place */
 	size_t live_count;
 	void *private; /* the memory of all of it */
 };
-int config_compare(const struct config *from, const struct config *to, struct config_diff *ret_diff);
+int config_compare(
+	const struct config *from, const struct config *to, struct config_diff *ret_diff);
 void config_diff_release(struct config_diff *d);
 
 #endif

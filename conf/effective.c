@@ -150,7 +150,7 @@ static void give_prefixed(struct walk *w, const struct schema_row *row)
 	const struct ini_entry *e = w->section ? w->section->first : NULL;
 
 	for (; e; e = e->next) {
-		struct setting s = {row, e->key, e->value, e->place, e->here, SOURCE_FILE};
+		struct setting s = {row, e->key, e->value, e->place, e->here, SOURCE_FILE, NULL};
 		if (strncmp(e->key, row->key, strlen(row->key)) == 0)
 			give(w, &s, e->key);
 	}

@@ -31,7 +31,7 @@ enum err_code {
 
 struct err {
 	enum err_code code;
-	int line;                  /* 0 = no place */
+	int line; /* 0 = no place */
 	bool warning;
 	char file[ERR_FILE_BYTES]; /* "" = no place; always NUL-terminated */
 	char text[ERR_TEXT_BYTES]; /* one line, no newline; always NUL-terminated */

@@ -40,6 +40,7 @@ struct setting { /* one value before expansion */
 	struct config_place place; /* of the section when the value is a default */
 	const char *here;
 	enum setting_source source;
+	const char *title; /* of the section that it was found in, for [baton]; else NULL */
 };
 
 struct user_cache;

@@ -303,9 +303,7 @@ static void check_own_file(struct loader *l, const char *key, const char *path)
 	if (!slash || slash == path)
 		return;
 	if (stat(arena_strndup(l->arena, path, (size_t)(slash - path)), &st) < 0)
-		errlist_addf(l->findings, true, s.place.file, s.place.line,
-			"[%s] %s: the directory of '%.200s' does not exist",
-			l->native ? "baton" : "supervisord", key, path);
+		load_report(l, true, NULL, &s, "the directory of '%.200s' does not exist", path);
 }
 
 static void check_directories(struct loader *l)
@@ -317,9 +315,8 @@ static void check_directories(struct loader *l)
 		struct setting s = setting_key(l->data, SECTION_BATON, NULL, NULL, keys[i]);
 		struct stat st;
 		if (paths[i][0] && (stat(paths[i], &st) < 0 || !S_ISDIR(st.st_mode)))
-			errlist_addf(l->findings, false, s.place.file, s.place.line,
-				"[%s] %s: '%.200s' is not an existing directory",
-				l->native ? "baton" : "supervisord", keys[i], paths[i]);
+			load_report(l, false, NULL, &s, "'%.200s' is not an existing directory",
+				paths[i]);
 	}
 }
 

@@ -282,7 +282,7 @@ static void load_rlimits(struct context *x)
 	size_t capacity = 0;
 
 	for (const struct ini_entry *e = x->section->first; e; e = e->next) {
-		struct setting s = {row, e->key, e->value, e->place, e->here, SOURCE_FILE};
+		struct setting s = {row, e->key, e->value, e->place, e->here, SOURCE_FILE, NULL};
 		struct config_rlimit limit;
 		const char *text;
 		struct err why;

@@ -44,6 +44,7 @@ struct setting setting_of(const struct config_data *d, const struct schema_row *
 		s.place = e->place;
 		s.here = e->here;
 		s.source = SOURCE_FILE;
+		s.title = row->section == SECTION_BATON ? e->section->name : NULL;
 		return s;
 	}
 	if (section)
@@ -76,7 +77,7 @@ void load_report(struct loader *l, bool warning, const struct ini_section *secti
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
 	errlist_addf(l->findings, warning, s->place.file, s->place.line, "[%.100s] %.60s: %s",
-		setting_title(section, s->row->section), s->key, text);
+		s->title ? s->title : setting_title(section, s->row->section), s->key, text);
 }
 
 const char *load_expand(struct loader *l, const struct ini_section *section,
