@@ -18,7 +18,7 @@
 #include "conf/config.h"
 #include "supervisor/shell/loop.h"
 
-#define CONTROL_CLIENTS	    1024
+#define CONTROL_CLIENTS     1024
 #define CONTROL_QUEUE_BYTES (4 * 1024 * 1024)
 
 struct control;
@@ -31,10 +31,14 @@ struct control_peer {
 	bool trusted; /* root, the supervisor's own user, or control_owner */
 };
 
+/* An untrusted peer may only ask `is-executor` and `version`; all else is answered "refused" before
+ * REQUEST sees it. Every request must be answered exactly once (control_answer, control_fail). A
+ * connection may be given answers until CLOSED was called for it, also when its client is already
+ * gone; CLOSED is never called from inside control_answer and its like, only from the loop. */
 struct control_handlers {
 	/* One request object (borrowed). ID is to be given back with the answer. */
-	void (*request)(void *context, struct control_connection *from, uint64_t id, const char *cmd,
-		json_t *request);
+	void (*request)(void *context, struct control_connection *from, uint64_t id,
+		const char *cmd, json_t *request);
 	/* The connection is gone: forget what waits for it. */
 	void (*closed)(void *context, struct control_connection *gone);
 	void *context;
@@ -44,11 +48,16 @@ struct control_handlers {
  * 0700 resp. 0755 for root's). A socket of a living instance is refused (ERR_BUSY: "pid N has it"),
  * a dead one replaced. The greeting carries INSTANCE. */
 int control_open(struct loop *l, const char *path, mode_t mode, const struct config_user *owner,
-	const char *instance, const struct control_handlers *h, struct control **ret, struct err *e);
-void control_server_close(struct control *c); /* flushes for at most 100 ms, unlinks if still ours */
+	const char *instance, const struct control_handlers *h, struct control **ret,
+	struct err *e);
+/* Flushes for at most 100 ms, unlinks if still ours; CLOSED is called for each connection. NULL is
+ * fine. */
+void control_server_close(struct control *c);
 const char *control_path(const struct control *c);
 /* The path is still our socket (somebody may have deleted it: bind again then). */
 bool control_path_intact(const struct control *c);
+/* Bind it again; the connections stay. On error the old one stays as it is. */
+int control_rebind(struct control *c, struct err *e);
 
 const struct control_peer *control_peer_of(const struct control_connection *c);
 void control_answer(struct control_connection *c, uint64_t id, json_t *result); /* steals RESULT */

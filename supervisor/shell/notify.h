@@ -14,12 +14,12 @@
 #include "supervisor/shell/loop.h"
 
 struct notify_message {
-	pid_t pid;       /* of the sender, by the kernel's word */
+	pid_t pid; /* of the sender, by the kernel's word */
 	uid_t uid;
 	bool ready, stopping, reloading, watchdog;
 	int64_t extend_timeout_us; /* 0 = not said */
-	pid_t mainpid;   /* 0 = not said */
-	char status[256];/* "" = not said; control characters replaced */
+	pid_t mainpid;             /* 0 = not said */
+	char status[256];          /* "" = not said; control characters replaced */
 	bool has_status;
 };
 
@@ -31,7 +31,12 @@ int notify_open(struct loop *l, const char *instance,
 	void (*received)(void *context, const struct notify_message *m), void *context,
 	struct notify **ret_notify, struct err *e);
 const char *notify_address(const struct notify *n);
-void notify_close(struct notify *n);
+/* The file of the socket is still ours (somebody may have emptied the folder); true when abstract.
+ */
+bool notify_path_intact(const struct notify *n);
+/* Datagrams dropped so far: malformed, oversized, without a sender. */
+uint64_t notify_dropped(const struct notify *n);
+void notify_close(struct notify *n); /* NULL is fine */
 /* Parse one datagram's text (pure; for tests). 0 or ERR_PROTOCOL. */
 int notify_parse(const char *text, size_t bytes, struct notify_message *ret, struct err *e);
 /* Send to our own NOTIFY_SOCKET (systemd above us); false when there is none. */
