@@ -127,8 +127,12 @@ struct config_program {
 	bool redirect_stderr;
 	enum config_output stdout_kind, stderr_kind;
 	bool log_prefix;
-	bool set_user_env;  /* native: HOME, USER, LOGNAME with user = */
-	bool shell;         /* argv is /bin/sh -c COMMAND */
+	bool set_user_env; /* native: HOME, USER, LOGNAME with user = */
+	bool shell;        /* argv is /bin/sh -c COMMAND */
+	/* LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES are set for its sockets. Off with a preset whose
+	 * server takes them on top of the arguments that name the same descriptors: gunicorn closes
+	 * one and fails on the second. */
+	bool listen_variables;
 	int group_priority; /* of its [group:]; its own priority when it is in none */
 
 	const struct config_section *raw; /* for config_worker_build and diff; opaque */

@@ -271,8 +271,10 @@ static void load_preset(struct context *x)
 			"'%.60s' is not supported yet; there are %s", text, preset_names());
 	else
 		x->raw->preset = preset;
-	if (x->raw->preset)
-		x->p->preset = preset->name;
+	if (!x->raw->preset)
+		return;
+	x->p->preset = preset->name;
+	x->p->listen_variables = !preset->no_listen_variables;
 }
 
 static void load_rlimits(struct context *x)
@@ -351,6 +353,7 @@ static void set_template(struct loader *l, struct config_program *p)
 	p->handoff_timeout_ns = l->config->scheduler.handoff_timeout_ns;
 	p->on_fatal = l->config->on_fatal;
 	p->user.name = p->user.home = "";
+	p->listen_variables = true;
 	p->restart_jitter = p->kill_tree = p->set_user_env = l->native;
 	p->restart_linear = !l->native;
 	load_defaults(l, SECTION_PROGRAM, p);

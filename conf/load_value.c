@@ -245,7 +245,8 @@ void load_rows(struct loader *l, enum schema_section kind, const struct ini_sect
 		const struct schema_row *row = &schema_rows[i];
 		struct setting s;
 		const char *text;
-		if (row->section != kind || row->type == TYPE_SPECIAL || row->type == TYPE_NONE)
+		if (row->section != kind || row->type == TYPE_SPECIAL || row->type == TYPE_NONE ||
+			row->flags & SCHEMA_LATER)
 			continue;
 		s = setting_of(l->data, row, section, preset);
 		if (s.source == SOURCE_DEFAULT)

@@ -18,6 +18,7 @@ struct preset {
 	const struct config_pair *environment;
 	const int *signals; /* that mean something else to the server; ended by 0 */
 	int most_sockets;
+	bool no_listen_variables;    /* they would be taken beside the appended arguments */
 	const char *bind_options[3]; /* what must not stand beside `sockets`; NULL-terminated */
 };
 

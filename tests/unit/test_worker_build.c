@@ -165,6 +165,7 @@ static void arguments(const char *text, const char *wanted)
 	assert_string_equal(got, wanted);
 	assert_string_equal(w.command, wanted);
 	assert_string_equal(variable(&w, "PYTHONUNBUFFERED"), "1");
+	assert_int_equal(t.config->programs[0].listen_variables, !strstr(text, "gunicorn"));
 	assert_int_equal(t.config->programs[0].stopwaitsecs_ns / 1000000000, 35);
 	config_worker_release(&w);
 	conf_test_close(&t);
