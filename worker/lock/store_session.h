@@ -1,5 +1,5 @@
 /*
- * One operation on the SQLite store, from looking at the place to close (store_sqlite.c), for the
+ * One operation on the SQLite store, from looking at the place to close (store_sqlite.c; what is read: store_sql_read.c), for the
  * statements of store_sql.c. Codes are SQLite's, 0 = fine; rc is what the code calls them.
  *
  * A session that returned anything but STORE_DONE from session_begin, and every one after
