@@ -144,7 +144,8 @@ check-format:
 install: all
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
 		$(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
-		$(DESTDIR)$(DATADIR)/examples $(DESTDIR)$(DATADIR)/python/baton
+		$(DESTDIR)$(DATADIR)/examples $(DESTDIR)$(DATADIR)/python/baton \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BUILD)/baton $(DESTDIR)$(BINDIR)/baton
 	install -m 644 $(BUILD)/libbaton.a $(DESTDIR)$(LIBDIR)/libbaton.a
 	install -m 755 $(BUILD)/$(SONAME) $(DESTDIR)$(LIBDIR)/$(SONAME)
@@ -157,6 +158,8 @@ install: all
 	install -m 644 conf/baton.ini $(DESTDIR)$(DATADIR)/baton.ini
 	install -m 644 conf/examples/*.ini conf/examples/*.py $(DESTDIR)$(DATADIR)/examples/
 	install -m 644 contrib/python/baton/*.py $(DESTDIR)$(DATADIR)/python/baton/
+	install -m 644 contrib/completion/baton.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/baton
 
 clean:
 	rm -rf build

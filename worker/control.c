@@ -212,7 +212,8 @@ int control_send(struct control_client *c, json_t *request, struct err *e)
 		return err_set(e, ERR_NOT_RUNNING, "not connected");
 	if (json_object_set_new(request, "v", json_integer(CONTROL_VERSION)) != 0 ||
 		json_object_set_new(request, "id", json_integer((json_int_t)c->next_id)) != 0)
-		return err_set(e, ERR_SYSTEM, "cannot make the request: what was given is not UTF-8");
+		return err_set(
+			e, ERR_SYSTEM, "cannot make the request: what was given is not UTF-8");
 	text = json_dumps(request, JSON_COMPACT);
 	if (!text)
 		return err_set(e, ERR_SYSTEM, "cannot make the request: out of memory");
