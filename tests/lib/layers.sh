@@ -76,14 +76,21 @@ without() { # remove the files named from the list on standard input
 
 # What the core's objects call. memcpy and friends the compiler may insert by itself.
 allowed='^(mem(cpy|move|set|cmp|chr)|str[a-z]+|__(mem|str)[a-z]+_chk|__assert_fail|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_|lease_page_[a-z_]+)$'
-if ls "$build"/supervisor/core/*.o >/dev/null 2>&1; then
-	own=$(nm --defined-only "$build"/supervisor/core/*.o | awk 'NF == 3 {print $3}' | sort -u)
-	calls=$(nm -u "$build"/supervisor/core/*.o | awk '$1 == "U" {print $2}' | sort -u)
+objects=""
+for source in supervisor/core/*.c; do
+	object=$build/${source%.c}.o
+	[ -f "$object" ] && objects="$objects $object"
+done
+if [ -n "$objects" ]; then
+	# shellcheck disable=SC2086 # a list
+	set -- $objects
+	own=$(nm --defined-only "$@" | awk 'NF == 3 {print $3}' | sort -u)
+	calls=$(nm -u "$@" | awk '$1 == "U" {print $2}' | sort -u)
 	result "the core calls nothing but itself, mem*, str* and assertions" \
 		"$(printf '%s\n' "$calls" | grep -vE "$allowed" | grep -vxF "$own")"
 	# Constant tables of pointers lie in .data.rel.ro: read-only once relocated.
 	result "the core has no data that can change" \
-		"$(nm -f sysv "$build"/supervisor/core/*.o | awk -F'|' \
+		"$(nm -f sysv "$@" | awk -F'|' \
 			'$7 ~ /^\.(data|bss)|^\*COM/ && $7 !~ /^\.data\.rel\.ro/ {print $1}')"
 else
 	count=$((count + 1))
