@@ -19,7 +19,7 @@ BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 
 CFLAGS  ?= -O2 -g
 WARN    := -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-	-Wformat=2 -Wno-format-nonliteral -Wvla -Wno-maybe-uninitialized \
+	-Wformat=2 -Wno-format-nonliteral -Wvla -Wno-maybe-uninitialized -Wno-format-truncation \
 	-Wno-unknown-warning-option
 CPPFLAGS += -I. -D_GNU_SOURCE -DBATON_VERSION='"$(VERSION)"'
 ALL_CFLAGS := -std=c17 $(WARN) $(if $(DEV),-Werror) $(CFLAGS) -fno-strict-aliasing -fPIC \

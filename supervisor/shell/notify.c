@@ -1,5 +1,6 @@
 #include "supervisor/shell/notify.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 
 #define ROUND_DATAGRAMS 64
 #define DATAGRAM_BYTES  8192
+#define SWEEP_MAX       1000
 #define RIGHTS_MAX      253 /* SCM_MAX_FD of the kernel */
 
 struct notify {
@@ -204,14 +206,48 @@ static int bind_path(struct notify *n, const char *path)
 	return unixsock_bind(n->fd, SOCK_DGRAM, &wish, &n->device, &n->inode, NULL);
 }
 
+/* What supervisors that were killed have left behind. */
+static void sweep(const char *folder)
+{
+	char path[PATH_MAX];
+	struct dirent *entry;
+	struct stat st;
+	pid_t pid;
+	DIR *d = opendir(folder);
+
+	for (int i = 0; d && i < SWEEP_MAX && (entry = readdir(d)); i++) {
+		const char *name = entry->d_name;
+		size_t bytes = strlen(name);
+
+		if (strncmp(name, "notify-", 7) != 0 || bytes < 12 ||
+			strcmp(name + bytes - 5, ".sock") != 0 ||
+			snprintf(path, sizeof(path), "%s/%s", folder, name) >= (int)sizeof(path) ||
+			lstat(path, &st) != 0 || st.st_uid != geteuid())
+			continue;
+		if (unixsock_probe(path, SOCK_DGRAM, &pid) == UNIXSOCK_DEAD)
+			unlink(path);
+	}
+	if (d)
+		closedir(d);
+}
+
 static bool try_folder(struct notify *n, const char *folder, size_t bytes, const char *instance)
 {
 	char path[PATH_MAX];
+	struct stat st;
 	int m = snprintf(path, sizeof(path), "%.*s/notify-%s.sock", (int)bytes, folder, instance);
 
+	if (m < (int)sizeof(path) && geteuid() == 0) {
+		path[bytes] = '\0';
+		if (stat(path, &st) == 0 && !(st.st_mode & S_IXOTH))
+			return false; /* another user's worker could not enter */
+		path[bytes] = '/';
+	}
 	if (!bytes || folder[0] != '/' || m >= (int)sizeof(n->address) || bind_path(n, path) != 0)
 		return false;
 	memcpy(n->address, path, (size_t)m + 1);
+	*strrchr(path, '/') = '\0';
+	sweep(path);
 	return true;
 }
 

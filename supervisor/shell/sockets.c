@@ -143,6 +143,9 @@ static int no_bind(const struct config_socket *s, const char *name, int why, str
 			name, s->port);
 	case EACCES:
 	case EPERM:
+		if (s->port >= 1024)
+			return err_set(
+				e, ERR_REFUSED, "cannot listen on %s: %s", name, strerror(why));
 		return err_set(e, ERR_REFUSED,
 			"cannot listen on %s: ports below 1024 are reserved; start baton as root "
 			"and "

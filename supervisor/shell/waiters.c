@@ -1,0 +1,462 @@
+/* Who waits for what: checked after events, never polled. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "supervisor/core/election_fsm.h"
+#include "supervisor/core/pool.h"
+#include "supervisor/shell/commands.h"
+
+struct waiter *waiter_add(struct supervisor *s, struct control_connection *from, uint64_t id,
+	enum waiter_kind kind, int64_t timeout_ns)
+{
+	struct waiter *w = calloc(1, sizeof *w);
+
+	if (w == NULL)
+		return NULL;
+	w->from = from;
+	w->id = id;
+	w->kind = kind;
+	w->program = w->wanted_worker = -1;
+	w->began_ns = lease_now_ns();
+	w->deadline_ns = timeout_ns > 0 ? w->began_ns + timeout_ns : 0;
+	w->next = s->commands->waiters;
+	s->commands->waiters = w;
+	s->changed = true;
+	return w;
+}
+
+static void waiter_free(struct waiter *w)
+{
+	json_decref(w->result);
+	free(w->workers);
+	free(w);
+}
+
+bool waiter_set_workers(struct supervisor *s, struct waiter *w, const struct targets *t)
+{
+	for (size_t i = 0; i < t->count; i++) {
+		int program = t->items[i].program;
+
+		for (int j = core_next_worker(&s->core, program, -1); j >= 0;
+			j = core_next_worker(&s->core, program, j)) {
+			const struct worker *of = &s->core.workers[j];
+			struct waiter_worker *more;
+
+			if (t->items[i].worker >= 0 && t->items[i].worker != j)
+				continue;
+			more = realloc(w->workers, (w->worker_count + 1) * sizeof *more);
+			if (more == NULL)
+				return false;
+			w->workers = more;
+			more[w->worker_count++] =
+				(struct waiter_worker){program, of->index, of->id};
+		}
+	}
+	return true;
+}
+
+static const struct worker *find(const struct supervisor *s, const struct waiter_worker *w)
+{
+	int slot = core_find_worker(&s->core, w->program, w->index);
+
+	return slot >= 0 ? &s->core.workers[slot] : NULL;
+}
+
+json_t *waiter_workers_json(struct supervisor *s, const struct waiter *w)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < w->worker_count; i++) {
+		const struct worker *of = find(s, &w->workers[i]);
+		int slot = of != NULL ? core_worker_slot(&s->core, of) : -1;
+
+		if (of != NULL)
+			json_array_append_new(list,
+				json_pack("{s:s s:s s:s}", "name", report_worker_name(s, slot),
+					"state", worker_state_name(of->state), "reason",
+					of->reason != NULL ? of->reason : ""));
+	}
+	return json_pack("{s:o}", "workers", list);
+}
+
+/* --- conditions ---------------------------------------------------------------------------- */
+#define FORMS                                                                                      \
+	"executor, executor=WORKER, executor!=WORKER or PID, term>N, ready=NAME, stopped=NAME, "   \
+	"role=holder|standby|lost|unavailable, rollout=done, state=running|stopping"
+
+static bool take(const char *text, const char *prefix, const char **ret_rest)
+{
+	size_t n = strlen(prefix);
+
+	if (strncmp(text, prefix, n) != 0 || text[n] == '\0')
+		return false;
+	*ret_rest = text + n;
+	return true;
+}
+
+bool waiter_parse_condition(struct waiter *w, const char *text, struct err *e)
+{
+	static const struct {
+		const char *prefix;
+		enum condition_kind kind;
+	} forms[] = {{"executor!=", CONDITION_EXECUTOR_NOT}, {"executor=", CONDITION_EXECUTOR_IS},
+		{"term>", CONDITION_TERM}, {"ready=", CONDITION_READY},
+		{"stopped=", CONDITION_STOPPED}, {"role=", CONDITION_ROLE},
+		{"rollout=", CONDITION_ROLLOUT}, {"state=", CONDITION_STATE}};
+	const char *rest;
+	char *end;
+
+	snprintf(w->condition_text, sizeof w->condition_text, "%s", text);
+	if (strcmp(text, "executor") == 0) {
+		w->condition = CONDITION_EXECUTOR;
+		return true;
+	}
+	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+		if (!take(text, forms[i].prefix, &rest))
+			continue;
+		w->condition = forms[i].kind;
+		snprintf(w->text, sizeof w->text, "%s", rest);
+		w->number = strtoll(rest, &end, 10);
+		if (*end == '\0' || w->condition != CONDITION_TERM)
+			return true;
+	}
+	err_set(e, ERR_CONFIG, "'%.100s' is no condition; there are: " FORMS, text);
+	return false;
+}
+
+static bool any_executor(const struct supervisor *s, bool (*fits)(const struct supervisor *,
+							 const struct program *, const struct waiter *),
+	const struct waiter *w)
+{
+	for (int i = 0; i < s->core.program_slots; i++) {
+		const struct program *p = &s->core.programs[i];
+
+		if (p->used && p->executor.exists && p->executor.state == EXECUTOR_EXECUTING &&
+			fits(s, p, w))
+			return true;
+	}
+	return false;
+}
+
+static bool fits_any(const struct supervisor *s, const struct program *p, const struct waiter *w)
+{
+	(void)s;
+	(void)p;
+	(void)w;
+	return true;
+}
+
+static bool fits_named(const struct supervisor *s, const struct program *p, const struct waiter *w)
+{
+	char pid[32];
+
+	snprintf(pid, sizeof pid, "%d", (int)s->processes[p->executor.worker].pid);
+	return strcmp(w->text, pid) == 0 ||
+		strcmp(w->text, report_worker_name(s, p->executor.worker)) == 0;
+}
+
+static bool fits_other(const struct supervisor *s, const struct program *p, const struct waiter *w)
+{
+	return !fits_named(s, p, w);
+}
+
+static bool fits_term(const struct supervisor *s, const struct program *p, const struct waiter *w)
+{
+	(void)s;
+	return (int64_t)p->executor.term > w->number;
+}
+
+/* READY: every worker of what is named is ready; else: none has a process. */
+static bool named_are(struct supervisor *s, const struct waiter *w, bool ready)
+{
+	struct targets t = {NULL, 0};
+	const char *code;
+	struct err e;
+	bool all = targets_find_one(s, w->text, &t, &code, &e);
+
+	for (size_t i = 0; i < t.count && all; i++) {
+		int program = t.items[i].program;
+
+		if (t.items[i].worker < 0 && ready) {
+			all = pool_is_ready(&s->core, program);
+			continue;
+		}
+		for (int j = core_next_worker(&s->core, program, -1); j >= 0 && all;
+			j = core_next_worker(&s->core, program, j)) {
+			const struct worker *of = &s->core.workers[j];
+
+			if (t.items[i].worker >= 0 && t.items[i].worker != j)
+				continue;
+			all = ready ? of->ready || of->state == WORKER_STANDBY : !of->tree;
+		}
+	}
+	targets_release(&t);
+	return all;
+}
+
+static bool no_rollout(const struct supervisor *s)
+{
+	for (int i = 0; i < s->core.program_slots; i++) {
+		if (s->core.programs[i].used && s->core.programs[i].replacing)
+			return false;
+	}
+	return true;
+}
+
+static bool has_role(const struct supervisor *s, const char *role)
+{
+	const struct election *e = &s->core.election;
+	bool holder = e->state == ELECTION_HOLDING || e->state == ELECTION_RELEASING;
+
+	if (strcmp(role, "holder") == 0)
+		return holder;
+	if (strcmp(role, "lost") == 0)
+		return e->state == ELECTION_LOST;
+	if (strcmp(role, "unavailable") == 0)
+		return !holder && e->unavailable;
+	return strcmp(role, "standby") == 0 && e->state == ELECTION_STANDBY && e->decided &&
+		!e->unavailable;
+}
+
+static bool condition_holds(struct supervisor *s, const struct waiter *w)
+{
+	switch (w->condition) {
+	case CONDITION_EXECUTOR:
+		return any_executor(s, fits_any, w);
+	case CONDITION_EXECUTOR_IS:
+		return any_executor(s, fits_named, w);
+	case CONDITION_EXECUTOR_NOT:
+		return any_executor(s, fits_other, w);
+	case CONDITION_TERM:
+		return any_executor(s, fits_term, w);
+	case CONDITION_READY:
+		return named_are(s, w, true);
+	case CONDITION_STOPPED:
+		return named_are(s, w, false);
+	case CONDITION_ROLE:
+		return has_role(s, w->text);
+	case CONDITION_ROLLOUT:
+		return no_rollout(s);
+	case CONDITION_STATE:
+		return strcmp(w->text, lifecycle_state_name(s->core.lifecycle.state)) == 0;
+	}
+	return false;
+}
+
+/* --- the kinds: 1 = done, -1 = failed (E), 0 = not yet ------------------------------------- */
+static int started(struct supervisor *s, const struct waiter *w, bool anew, struct err *e)
+{
+	for (size_t i = 0; i < w->worker_count; i++) {
+		const struct worker *of = find(s, &w->workers[i]);
+		const struct process *p;
+		int slot;
+
+		if (of == NULL)
+			continue;
+		slot = core_worker_slot(&s->core, of);
+		p = &s->processes[slot];
+		if (of->state == WORKER_FATAL || (of->state == WORKER_BACKOFF && of->failures > 0)) {
+			err_set(e, ERR_SYSTEM, "%s %s%s%s", report_worker_name(s, slot),
+				of->reason != NULL ? of->reason : "failed",
+				p->failure != NULL ? ": " : "", p->failure != NULL ? p->failure : "");
+			return -1;
+		}
+		if (anew && of->id <= w->workers[i].id && of->state != WORKER_STANDBY)
+			return 0;
+		if (of->state != WORKER_RUNNING && of->state != WORKER_EXITED &&
+			of->state != WORKER_STANDBY)
+			return 0;
+	}
+	return 1;
+}
+
+static int stopped(struct supervisor *s, const struct waiter *w)
+{
+	for (size_t i = 0; i < w->worker_count; i++) {
+		const struct worker *of = find(s, &w->workers[i]);
+
+		if (of != NULL && of->tree)
+			return 0;
+	}
+	return 1;
+}
+
+static int scaled(struct supervisor *s, const struct waiter *w, struct err *e)
+{
+	int ready = 0;
+
+	for (int i = core_next_worker(&s->core, w->program, -1); i >= 0;
+		i = core_next_worker(&s->core, w->program, i)) {
+		const struct worker *of = &s->core.workers[i];
+
+		if (of->remove)
+			return 0;
+		if (of->state == WORKER_FATAL || (of->state == WORKER_BACKOFF && of->failures > 0)) {
+			err_set(e, ERR_SYSTEM, "%s %s", report_worker_name(s, i), of->reason);
+			return -1;
+		}
+		ready += of->ready || of->state == WORKER_STANDBY || of->state == WORKER_EXITED;
+	}
+	return !s->core.programs[w->program].started || ready >= w->count;
+}
+
+static int handed_off(struct supervisor *s, struct waiter *w, struct err *e)
+{
+	const struct program *p = &s->core.programs[w->program];
+
+	if (s->core.election.state != ELECTION_HOLDING) {
+		err_set(e, ERR_SYSTEM, "the lock was lost on the way");
+		return -1;
+	}
+	if (p->executor.state != EXECUTOR_EXECUTING || p->executor.term <= w->term)
+		return 0;
+	w->result = json_pack("{s:s s:s s:s s:I}", "program", p->settings->name, "from", w->old_worker,
+		"to", report_worker_name(s, p->executor.worker), "term",
+		(json_int_t)p->executor.term);
+	return 1;
+}
+
+static int reloaded(struct supervisor *s, const struct waiter *w, struct err *e)
+{
+	(void)w;
+	for (int i = 0; i < s->core.program_slots; i++) {
+		const struct program *p = &s->core.programs[i];
+
+		if (!p->used)
+			continue;
+		if (p->replace_failed) {
+			err_set(e, ERR_SYSTEM,
+				"%s: the new version does not start; the workers that were not "
+				"replaced yet serve on",
+				p->settings->name);
+			return -1;
+		}
+		if (p->replacing || p->leaving)
+			return 0;
+		for (int j = core_next_worker(&s->core, i, -1); j >= 0;
+			j = core_next_worker(&s->core, i, j)) {
+			enum worker_state state = s->core.workers[j].state;
+
+			if (state == WORKER_STARTING || state == WORKER_STOPPING)
+				return 0;
+		}
+	}
+	return 1;
+}
+
+/* What a shutdown waits for, as progress lines; the end of the connection is the answer. */
+static int shutting_down(struct supervisor *s, struct waiter *w)
+{
+	char text[sizeof w->text] = "";
+	size_t used = 0;
+
+	for (int i = 0; i < s->core.worker_slots && used < sizeof text - 1; i++) {
+		const struct worker *of = &s->core.workers[i];
+
+		if (of->used && of->tree)
+			used += (size_t)snprintf(text + used, sizeof text - used, "%s%s",
+				used > 0 ? ", " : "waiting for ", report_worker_name(s, i));
+	}
+	if (used == 0 && s->core.election.state == ELECTION_RELEASING)
+		snprintf(text, sizeof text, "releasing the lock");
+	if (text[0] != '\0' && strcmp(text, w->text) != 0) {
+		memcpy(w->text, text, sizeof text);
+		control_progress(w->from, w->id, "%s", text);
+	}
+	return 0;
+}
+
+static int check(struct supervisor *s, struct waiter *w, struct err *e)
+{
+	switch (w->kind) {
+	case WAITER_STARTED:
+		return started(s, w, false, e);
+	case WAITER_RESTARTED:
+		return started(s, w, true, e);
+	case WAITER_STOPPED:
+		return stopped(s, w);
+	case WAITER_SCALED:
+		return scaled(s, w, e);
+	case WAITER_HANDED_OFF:
+		return handed_off(s, w, e);
+	case WAITER_AWAY:
+		return s->core.election.state == ELECTION_STANDBY;
+	case WAITER_SHUTDOWN:
+		return shutting_down(s, w);
+	case WAITER_RELOADED:
+		return reloaded(s, w, e);
+	case WAITER_CONDITION:
+		return condition_holds(s, w);
+	}
+	return 0;
+}
+
+static void answer(struct supervisor *s, struct waiter *w)
+{
+	json_t *result = w->result;
+
+	w->result = NULL;
+	if (result == NULL && w->kind == WAITER_CONDITION)
+		result = json_pack("{s:s s:I}", "condition", w->condition_text, "waited_ms",
+			(json_int_t)((lease_now_ns() - w->began_ns) / CORE_MS));
+	if (result == NULL && w->worker_count > 0)
+		result = waiter_workers_json(s, w);
+	control_answer(w->from, w->id, result != NULL ? result : json_object());
+}
+
+void commands_check(struct supervisor *s)
+{
+	struct waiter **at = s->commands != NULL ? &s->commands->waiters : NULL;
+	int64_t now = lease_now_ns();
+
+	while (at != NULL && *at != NULL) {
+		struct waiter *w = *at;
+		struct err e = {.text = ""};
+		int state = w->from != NULL ? check(s, w, &e) : 1;
+
+		if (state == 0 && (w->deadline_ns == 0 || now < w->deadline_ns)) {
+			at = &w->next;
+			continue;
+		}
+		*at = w->next;
+		if (w->from == NULL)
+			; /* answered when it came */
+		else if (state > 0)
+			answer(s, w);
+		else if (state < 0)
+			control_fail(w->from, w->id, "failed", NULL, NULL, "%s", e.text);
+		else
+			control_fail(w->from, w->id, "timeout", NULL, NULL, "timed out after %lld ms",
+				(long long)((now - w->began_ns) / CORE_MS));
+		waiter_free(w);
+	}
+}
+
+int64_t commands_deadline(const struct supervisor *s)
+{
+	int64_t first = 0;
+
+	for (struct waiter *w = s->commands != NULL ? s->commands->waiters : NULL; w != NULL;
+		w = w->next) {
+		if (w->deadline_ns != 0 && (first == 0 || w->deadline_ns < first))
+			first = w->deadline_ns;
+	}
+	return first;
+}
+
+void waiters_forget(struct supervisor *s, const struct control_connection *gone)
+{
+	struct waiter **at = &s->commands->waiters;
+
+	while (*at != NULL) {
+		struct waiter *w = *at;
+
+		if (gone != NULL && w->from != gone) {
+			at = &w->next;
+			continue;
+		}
+		*at = w->next;
+		waiter_free(w);
+	}
+}
