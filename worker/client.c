@@ -321,6 +321,11 @@ int baton_listen(struct baton *b)
 
 	if (rc != 0)
 		return rc;
+	if (b->listener != getpid()) { /* a child's program was not told what its parent's was */
+		b->told_term = b->demoted_term = 0;
+		b->line_used = 0;
+		b->line_skipped = false;
+	}
 	b->listener = getpid();
 	b->from_page = true;
 	/* A supervisor that is gone or does not read is found out by baton_next_event. */

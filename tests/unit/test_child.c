@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -28,7 +29,14 @@
 
 #include "worker/child.h"
 
-enum { FDS = 16, OTHER_USER = 65534, LOSE_PRIVILEGE = 1, LEAD_GROUP = 2, NO_CLOSE_RANGE = 4 };
+enum {
+	FDS = 16,
+	OTHER_USER = 65534,
+	LOSE_PRIVILEGE = 1,
+	LEAD_GROUP = 2,
+	FULL_TABLE = 4,
+	NO_CLOSE_RANGE = 8
+};
 
 static char self_path[PATH_MAX];
 static char folder[] = "/tmp/baton-test-child-XXXXXX";
@@ -159,7 +167,13 @@ static void before_exec(int before)
 		(setresgid(OTHER_USER, OTHER_USER, OTHER_USER) != 0 ||
 			setresuid(OTHER_USER, OTHER_USER, OTHER_USER) != 0))
 		_exit(98);
-	if (before & NO_CLOSE_RANGE)
+	if (before & FULL_TABLE) {
+		struct rlimit files = {64, 64};
+		setrlimit(RLIMIT_NOFILE, &files);
+		while (dup(2) >= 0)
+			;
+	}
+	if (before >= NO_CLOSE_RANGE)
 		forbid(calls, (size_t)(before / NO_CLOSE_RANGE));
 }
 
@@ -298,7 +312,7 @@ static void applies_settings(void **state)
 	assert_has(&r, text);
 }
 
-static void changes_user_and_keeps_death_signal(void **state)
+static void changes_user(void **state)
 {
 	const gid_t groups[] = {11, 12};
 	struct run r;
@@ -314,7 +328,6 @@ static void changes_user_and_keeps_death_signal(void **state)
 	r.spec.set_user = true;
 	r.spec.uid = OTHER_USER;
 	r.spec.gid = OTHER_USER - 1;
-	r.spec.die_with_parent = true;
 	/* This program may lie where that user cannot go; /bin/cat can always be reached. */
 	r.argv[1] = "/proc/self/status";
 	r.paths[0] = "/bin/cat";
@@ -323,6 +336,43 @@ static void changes_user_and_keeps_death_signal(void **state)
 	assert_has(&r, "Uid:\t65534\t65534\t65534\t65534");
 	assert_has(&r, "Gid:\t65533\t65533\t65533\t65533");
 	assert_has(&r, "Groups:\t11 12");
+}
+
+/* The parent, a process between, ends; the child, which would read for ever, ends with it. A death
+ * signal that was set before the change of user would have been cleared by it. */
+static void dies_with_parent_as_another_user(void **state)
+{
+	struct run r;
+	int input[2], status;
+	struct pollfd wait;
+
+	(void)state;
+	run_prepare(&r);
+	assert_int_equal(pipe2(input, O_CLOEXEC), 0);
+	r.argv[1] = NULL;
+	r.paths[0] = "/bin/cat";
+	r.fds[0].from = input[0];
+	r.spec.set_user = getuid() == 0;
+	r.spec.uid = r.spec.gid = OTHER_USER;
+	r.spec.die_with_parent = true;
+	pid_t between = fork();
+	assert_true(between >= 0);
+	if (between == 0) {
+		char byte;
+		r.spec.parent = getpid();
+		run_start(&r);
+		_exit(read(r.report[0], &byte, 1) == 0 ? 0 : 1); /* 0: it has been executed */
+	}
+	close(r.out[1]);
+	close(r.report[1]);
+	assert_int_equal(waitpid(between, &status, 0), between);
+	assert_int_equal(status, 0);
+	wait = (struct pollfd){.fd = r.out[0], .events = POLLIN};
+	assert_int_equal(poll(&wait, 1, 5000), 1); /* end of its output */
+	close(input[0]);
+	close(input[1]);
+	close(r.out[0]);
+	close(r.report[0]);
 }
 
 static void parent_died_before(void **state)
@@ -361,9 +411,9 @@ static void place(int at)
 
 /* Sources 40..47; targets a shuffle over the same numbers (so that cycles appear), the report and
  * the hold pipe in the middle of them. */
-static void map_and_check(unsigned int *seed, int before)
+static void map_and_check(unsigned int *seed, int before, bool failing)
 {
-	enum { FIRST = 40, COUNT = 8 };
+	enum { FIRST = 40, COUNT = 8, STRAY = 50 };
 	unsigned long inodes[COUNT];
 	int targets[COUNT], hold[2];
 	struct run r;
@@ -389,16 +439,25 @@ static void map_and_check(unsigned int *seed, int before)
 	r.spec.report_fd = FIRST + COUNT - 2;
 	r.spec.hold_fd = FIRST + COUNT - 1;
 	r.spec.fd_count = 3 + COUNT - 2;
+	if (failing)
+		r.paths[0] = "/no/such/program";
+	assert_int_equal(dup2(2, STRAY), STRAY);
 	run_start(&r);
+	close(STRAY);
 	close(FIRST + COUNT - 2);
 	assert_int_equal(write(hold[1], "g", 1), 1);
 	run_finish(&r);
-	assert_ran(&r);
+	if (failing)
+		assert_failure(&r, CHILD_EXEC, ENOENT);
+	else
+		assert_ran(&r);
 	for (int i = 0; i < COUNT - 2; i++) {
 		snprintf(text, sizeof(text), "fd %d inode %lu\n", targets[i], inodes[i]);
-		assert_has(&r, text);
+		if (!failing)
+			assert_has(&r, text);
 		close(FIRST + i);
 	}
+	assert_null(strstr(r.output, "fd 50 "));
 	for (int i = COUNT - 2; i < COUNT; i++) { /* nobody's target: closed */
 		snprintf(text, sizeof(text), "fd %d ", targets[i]);
 		assert_null(strstr(r.output, text));
@@ -415,7 +474,7 @@ static void maps_overlapping_descriptors(void **state)
 	(void)state;
 	print_message("seed %u\n", seed);
 	for (int round = 0; round < 40; round++)
-		map_and_check(&seed, 0);
+		map_and_check(&seed, 0, round % 2 == 1);
 }
 
 static void closes_without_close_range(void **state)
@@ -423,8 +482,8 @@ static void closes_without_close_range(void **state)
 	unsigned int seed = 1;
 
 	(void)state;
-	map_and_check(&seed, NO_CLOSE_RANGE);
-	map_and_check(&seed, 2 * NO_CLOSE_RANGE); /* nor /proc */
+	map_and_check(&seed, NO_CLOSE_RANGE, false);
+	map_and_check(&seed, 2 * NO_CLOSE_RANGE, false); /* nor /proc */
 }
 
 static void one_source_for_two_targets(void **state)
@@ -487,6 +546,53 @@ static void closes_all_while_it_holds(void **state)
 	assert_string_equal(r.output, "");
 	close(hold[0]);
 	close(stray[0]);
+}
+
+static int count_descriptors(pid_t pid)
+{
+	char path[64];
+	int count = 0;
+	DIR *folder_of_fds;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	folder_of_fds = opendir(path);
+	assert_non_null(folder_of_fds);
+	while (readdir(folder_of_fds) != NULL)
+		count++;
+	closedir(folder_of_fds);
+	return count - 2; /* . and .. */
+}
+
+/* Neither the copies that were made on the way: 0, 1, 2, the report and the hold pipe remain. */
+static void holds_no_copies(void **state)
+{
+	struct run r;
+	int hold[2], tries = 0;
+
+	(void)state;
+	run_prepare(&r);
+	assert_int_equal(pipe(hold), 0);
+	r.spec.hold_fd = hold[0];
+	run_start(&r);
+	while (count_descriptors(r.pid) != 5 && tries++ < 5000)
+		poll(NULL, 0, 1);
+	assert_int_equal(count_descriptors(r.pid), 5);
+	assert_int_equal(write(hold[1], "g", 1), 1);
+	run_finish(&r);
+	assert_ran(&r);
+	close(hold[0]);
+	close(hold[1]);
+}
+
+static void room_in_a_full_table(void **state)
+{
+	struct run r;
+
+	(void)state;
+	run_prepare(&r);
+	r.before = FULL_TABLE;
+	run(&r);
+	assert_ran(&r);
 }
 
 static void signal_ends_a_held_child(void **state)
@@ -697,13 +803,16 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(inherits_what_is_declared),
 		cmocka_unit_test(applies_settings),
-		cmocka_unit_test(changes_user_and_keeps_death_signal),
+		cmocka_unit_test(changes_user),
+		cmocka_unit_test(dies_with_parent_as_another_user),
 		cmocka_unit_test(parent_died_before),
 		cmocka_unit_test(maps_overlapping_descriptors),
 		cmocka_unit_test(closes_without_close_range),
 		cmocka_unit_test(one_source_for_two_targets),
 		cmocka_unit_test(source_not_open),
 		cmocka_unit_test(closes_all_while_it_holds),
+		cmocka_unit_test(holds_no_copies),
+		cmocka_unit_test(room_in_a_full_table),
 		cmocka_unit_test(signal_ends_a_held_child),
 		cmocka_unit_test(command_failures),
 		cmocka_unit_test(path_search),

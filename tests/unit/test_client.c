@@ -232,7 +232,7 @@ static void bad_environment(void **state)
 	set_number("BATON_LEASE_FD", zeros);
 	refused(-EINVAL, "not a lease page");
 	assert_int_equal(ftruncate(zeros, LEASE_PAGE_BYTES), 0);
-	refused(-EINVAL, "not a lease page"); /* could shrink */
+	refused(-EINVAL, "sealed"); /* could shrink */
 	assert_int_equal(fcntl(zeros, F_ADD_SEALS, F_SEAL_SHRINK), 0);
 	refused(-EINVAL, "magic");
 	set_number("BATON_LEASE_FD", w->lease.fd_ro);
