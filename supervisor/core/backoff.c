@@ -4,6 +4,8 @@ int64_t backoff_doubling(int64_t first_ns, int64_t max_ns, int n, uint64_t rando
 {
 	int64_t delay = first_ns;
 
+	if (first_ns <= 0)
+		return 0;
 	for (int i = 1; i < n && delay < max_ns; i++)
 		delay *= 2;
 	if (delay > max_ns && max_ns > 0)

@@ -152,7 +152,8 @@ int core_next_worker(const struct core *c, int program, int slot)
 
 int core_find_worker(const struct core *c, int program, int index)
 {
-	for (int i = core_next_worker(c, program, -1); i >= 0; i = core_next_worker(c, program, i)) {
+	for (int i = core_next_worker(c, program, -1); i >= 0;
+		i = core_next_worker(c, program, i)) {
 		if (c->workers[i].index == index && !c->workers[i].remove)
 			return i;
 	}
@@ -168,21 +169,46 @@ int core_find_program(const struct core *c, const char *name)
 	return -1;
 }
 
+/* How many of CONFIG's workers are to come: all of them, as an upper bound. */
+static int workers_of(const struct config *config)
+{
+	int count = 0;
+
+	for (size_t i = 0; i < config->program_count; i++)
+		count += config->programs[i].workers;
+	return count;
+}
+
+/* Workers that P may still add: slots are kept for programs that are not started. */
+static int missing(const struct core *c, int program, int count)
+{
+	int present = 0;
+
+	for (int i = core_next_worker(c, program, -1); i >= 0; i = core_next_worker(c, program, i))
+		present += !c->workers[i].remove && c->workers[i].index < count;
+	return count > present ? count - present : 0;
+}
+
 int core_room_workers(const struct core *c, const struct event *e)
 {
-	int used = 0, more = 0;
+	int room = 0;
 
 	for (int i = 0; i < c->worker_slots; i++)
-		used += c->workers[i].used;
-	if (e->kind == EVENT_RELOAD || e->kind == EVENT_BOOT) {
-		const struct config *config = e->kind == EVENT_RELOAD ? e->config : c->config;
+		room += c->workers[i].used;
+	for (int i = 0; i < c->program_slots; i++) {
+		const struct program *p = &c->programs[i];
+		int count = p->count;
 
-		for (size_t i = 0; i < config->program_count; i++)
-			more += config->programs[i].workers;
-	} else if (e->kind == EVENT_SCALE && e->number > 0) {
-		more = (int)e->number;
+		if (e->kind == EVENT_SCALE && e->program == i && e->number > count)
+			count = (int)e->number;
+		if (p->used)
+			room += missing(c, i, count);
 	}
-	return used + more;
+	if (e->kind == EVENT_RELOAD)
+		room += workers_of(e->config);
+	if (e->kind == EVENT_BOOT)
+		room += workers_of(c->config);
+	return room;
 }
 
 int core_room_programs(const struct core *c, const struct event *e)
@@ -218,9 +244,10 @@ static const int worker_events[EVENT_KINDS] = {
 
 static struct worker *worker_of(struct core *c, const struct event *e)
 {
-	struct worker *w = e->worker >= 0 && e->worker < c->worker_slots ? &c->workers[e->worker] : NULL;
+	struct worker *w = e->worker >= 0 && e->worker < c->worker_slots ? &c->workers[e->worker]
+									 : NULL;
 
-	return w != NULL && w->used && w->id == e->id ? w : NULL;
+	return w != NULL && w->used && w->tree && w->id == e->id ? w : NULL;
 }
 
 /* What a worker says on its channel concerns its program's executor, if it is the one. */
@@ -278,10 +305,14 @@ static void each_executor(struct core *c, enum executor_event what)
 
 static void handle_operator(struct core *c, const struct event *e)
 {
-	struct program *p = e->program >= 0 && e->program < c->program_slots ? &c->programs[e->program]
-									      : NULL;
+	struct program *p = e->program >= 0 && e->program < c->program_slots
+				    ? &c->programs[e->program]
+				    : NULL;
 
 	if (p == NULL || !p->used)
+		return;
+	if (e->worker >= 0 && (e->worker >= c->worker_slots || !c->workers[e->worker].used ||
+				      c->workers[e->worker].program != e->program))
 		return;
 	switch (e->kind) {
 	case EVENT_START:
@@ -297,10 +328,8 @@ static void handle_operator(struct core *c, const struct event *e)
 		pool_scale(c, e->program, (int)e->number);
 		break;
 	case EVENT_HANDOFF:
-		if (p->executor.exists && p->executor.state == EXECUTOR_EXECUTING) {
-			p->executor.next = e->worker;
-			executor_drain(c, p, 0, p->settings->promote != PROMOTE_NOTIFY, "handoff");
-		}
+		if (p->executor.exists)
+			executor_handoff(c, p, e->worker);
 		break;
 	default:
 		break;
@@ -388,11 +417,25 @@ static void handle(struct core *c, const struct event *e)
 	}
 }
 
+/* How late this supervisor is for what it had to do: it was stopped, or the machine slept. Other
+ * events may well be read before the timer's. */
+static int64_t lateness(const struct core *c, const struct event *e, int64_t now_ns)
+{
+	int64_t late = e->kind == EVENT_TIMER ? e->late_ns : 0;
+	int64_t due = c->election.state == ELECTION_STANDBY ? core_next_deadline(c) : 0;
+
+	return due != 0 && now_ns - due > late ? now_ns - due : late;
+}
+
 void core_handle(struct core *c, const struct event *e, int64_t now_ns, struct plan *plan)
 {
+	int64_t late_ns = lateness(c, e, now_ns);
+
+	if (c->lifecycle.state == LIFECYCLE_DOWN)
+		return; /* it has said EXIT */
 	c->now_ns = now_ns;
 	c->plan = plan;
-	election_check_time(c, e->kind == EVENT_TIMER ? e->late_ns : 0);
+	election_check_time(c, late_ns);
 	handle(c, e);
 	pool_run(c);
 	executor_run(c);

@@ -17,7 +17,7 @@
 #include "supervisor/core/event.h"
 #include "supervisor/core/plan.h"
 
-#define CORE_MS	    INT64_C(1000000)
+#define CORE_MS     INT64_C(1000000)
 #define CORE_SECOND INT64_C(1000000000)
 
 /* --- worker_fsm: one worker ---------------------------------------------------------------- */
@@ -35,7 +35,7 @@ enum worker_state {
 #define X(name, text) WORKER_##name,
 	WORKER_STATES(X)
 #undef X
-	WORKER_STATE_COUNT
+		WORKER_STATE_COUNT
 };
 
 enum worker_after { /* what follows when the tree is gone */
@@ -49,7 +49,7 @@ enum worker_after { /* what follows when the tree is gone */
 struct worker {
 	bool used;
 	int program, index;
-	uint64_t id;	     /* of the present (or last) process: higher at every spawn */
+	uint64_t id;         /* of the present (or last) process: higher at every spawn */
 	uint32_t generation; /* of the program's configuration it was started with */
 	const struct config_program *settings; /* that configuration */
 	enum worker_state state;
@@ -57,25 +57,26 @@ struct worker {
 	const char *reason;
 	int64_t deadline_ns; /* of this state; 0 = none */
 	enum worker_after after;
-	bool remove;	     /* free the slot when it is down */
-	bool parked;	     /* an operator stopped just this one */
-	bool alive;	     /* its main process was forked and not reaped yet */
-	bool tree;	     /* between fork and GONE */
-	bool held;	     /* forked, waits for RELEASE_CHILD */
+	bool remove; /* free the slot when it is down */
+	bool parked; /* an operator stopped just this one */
+	bool alive;  /* its main process was forked and not reaped yet */
+	bool tree;   /* between fork and GONE */
+	bool held;   /* forked, waits for RELEASE_CHILD */
+	bool execed;
 	bool ready;
-	bool draining;	     /* STOPPING, but the executor is still handing off: no signal yet */
+	bool draining; /* STOPPING, but the executor is still handing off: no signal yet */
 	bool term_sent, kill_sent;
-	bool waits_promotion;/* to be spawned as executor when the COMMIT is through */
-	bool settled_once;   /* it has been ready at least once since the last operator's start */
+	bool waits_promotion; /* to be spawned as executor when the COMMIT is through */
+	bool settled_once;    /* it has been ready at least once since the last operator's start */
 	int pid;
 	int exit_code, exit_signal; /* of the last one; code -1 = none yet */
 	bool exit_oom, spawn_failed;
-	int failures;	     /* starts failed in a row */
-	int repeats;	     /* early exits in a row */
+	int failures; /* starts failed in a row */
+	int repeats;  /* early exits in a row */
 	uint64_t restarts;
 	int64_t started_ns, ready_ns, watchdog_ns, kill_ns;
-	int executor_env;    /* -1 unset, 0, 1 */
-	uint64_t term;	     /* executor_env = 1: its term */
+	int executor_env; /* -1 unset, 0, 1 */
+	uint64_t term;    /* executor_env = 1: its term */
 };
 
 /* --- executor_fsm: one candidate program --------------------------------------------------- */
@@ -89,34 +90,34 @@ enum executor_state {
 #define X(name, text) EXECUTOR_##name,
 	EXECUTOR_STATES(X)
 #undef X
-	EXECUTOR_STATE_COUNT
+		EXECUTOR_STATE_COUNT
 };
 
 enum promote_phase { PHASE_STOP, PHASE_COMMIT, PHASE_SPAWN, PHASE_ARM };
 
 struct executor {
-	bool exists;	     /* the program is a candidate program */
+	bool exists; /* the program is a candidate program */
 	enum executor_state state;
 	int64_t since_ns;
 	const char *reason;
 	int64_t deadline_ns;
-	int worker;	     /* slot; -1 = none */
+	int worker; /* slot; -1 = none */
 	uint64_t term;
 	enum promote_phase phase;
-	bool committing;     /* its promote request is in flight */
+	bool committing; /* its promote request is in flight */
 	bool armed;
-	int64_t arm_by_ns;   /* the deadman must have answered by then; 0 = it has */
-	bool shown;	     /* the page carries a deadline */
+	int64_t arm_by_ns; /* the deadman must have answered by then; 0 = it has */
+	bool shown;        /* the page carries a deadline */
 	bool answered, unanswered_told;
-	bool demoted;	     /* DRAINING: `demoted` was heard */
-	bool drained;	     /* DRAINING: it had its time; only its end is awaited now */
-	bool stop_after;     /* DRAINING: the worker is to be stopped, not only demoted */
+	bool demoted;    /* DRAINING: `demoted` was heard */
+	bool drained;    /* DRAINING: it had its time; only its end is awaited now */
+	bool stop_after; /* DRAINING: the worker is to be stopped, not only demoted */
 	int64_t busy;
 	int64_t promoted_ns;
 	int64_t not_before_ns; /* promotion backoff */
 	int short_lived;
-	int next;	     /* the successor an operator asked for; -1 = any */
-	int last;	     /* who had it before a handoff: not chosen again if there is another */
+	int next; /* the successor an operator asked for; -1 = any */
+	int last; /* who had it before a handoff: not chosen again if there is another */
 };
 
 /* --- pool: one program --------------------------------------------------------------------- */
@@ -126,14 +127,14 @@ struct program {
 	const struct config_program *settings;
 	int position;        /* in config->programs */
 	uint32_t generation; /* counts changes that need new processes */
-	int wanted;	     /* workers; 0 when stopped */
-	int count;	     /* workers when started */
-	bool started;	     /* an operator or autostart wants it */
-	bool held_back;	     /* a dependency is missing */
-	bool leaving;	     /* taken out of the configuration */
-	bool replacing;	     /* older generations are being replaced */
+	int wanted;          /* workers; 0 when stopped */
+	int count;           /* workers when started */
+	bool started;        /* an operator or autostart wants it */
+	bool held_back;      /* a dependency is missing */
+	bool leaving;        /* taken out of the configuration */
+	bool replacing;      /* older generations are being replaced */
 	bool replace_failed;
-	bool dirty;	     /* wanted and actual may differ */
+	bool dirty; /* wanted and actual may differ */
 	struct executor executor;
 };
 
@@ -144,13 +145,13 @@ struct program {
 	X(ACQUIRING, "acquiring")                                                                  \
 	X(HOLDING, "holding")                                                                      \
 	X(RELEASING, "releasing") /* executors drain, then the row is freed */                     \
-	X(LOST, "lost") /* executors are being killed; the byte is still locked */
+	X(LOST, "lost")           /* executors are being killed; the byte is still locked */
 
 enum election_state {
 #define X(name, text) ELECTION_##name,
 	ELECTION_STATES(X)
 #undef X
-	ELECTION_STATE_COUNT
+		ELECTION_STATE_COUNT
 };
 
 struct election {
@@ -158,34 +159,38 @@ struct election {
 	int64_t since_ns;
 	const char *reason;
 	struct lock_view view; /* last row seen */
-	bool decided;	       /* the first answer is in (or failed) */
+	bool decided;          /* the first answer is in (or failed) */
 	bool unavailable;      /* the last answer was no answer */
 	int64_t unavailable_since_ns;
-	bool wrong;	       /* the database is wrong; told */
+	bool floor_told;       /* the floor could not be written; told */
+	int64_t held_since_ns; /* seen held by another since; 0 = not */
+	bool wrong;            /* the database is wrong; told */
 	bool conflict_told, held_told;
 	char told_holder[CORE_ID_BYTES];
 	int64_t told_epoch;
 	/* watching as a standby */
 	int64_t watch_since_ns;
 	bool watching;
-	bool first_look;       /* nothing seen yet */
-	int64_t inspect_ns;    /* when to look next; 0 = now */
-	int64_t stay_out_ns;   /* not before, after a step-down */
-	int64_t waiting_epoch; /* a waiter blocks on this byte; 0 = none */
+	bool first_look;                            /* nothing seen yet */
+	int64_t inspect_ns;                         /* when to look next; 0 = now */
+	int64_t stay_out_ns;                        /* not before, after a step-down */
+	int64_t waiting_epoch;                      /* a waiter blocks on this byte; 0 = none */
 	int64_t free_since_ns, free_epoch, cleared; /* what it said */
 	bool inspect_wanted;
+	int64_t changed_ns; /* when inotify last spoke */
 	/* as the holder */
 	int64_t epoch, term;
 	char db_uuid[CORE_ID_BYTES];
-	int64_t t0_ns;	       /* of the last renewal that is certain */
-	int64_t ttl_ns;	       /* that renewal's */
+	int64_t t0_ns;  /* of the last renewal that is certain */
+	int64_t ttl_ns; /* that renewal's */
 	int64_t soft_ns, hard_ns;
-	int64_t renew_ns;      /* when the next is due */
-	bool failing;	       /* renewals fail */
+	int64_t renew_ns; /* when the next is due */
+	bool failing;     /* renewals fail */
 	bool lease_lost_told;
 	int64_t candidateless_ns; /* since when no program has a candidate; 0 = some has */
 	bool stop_after_release;
 	int release_tries;
+	int64_t release_since_ns; /* when the first release was sent */
 	/* the request in flight */
 	struct core_request request;
 	int64_t sent_ns, answer_by_ns;
@@ -202,7 +207,7 @@ enum lifecycle_state {
 #define X(name, text) LIFECYCLE_##name,
 	LIFECYCLE_STATES(X)
 #undef X
-	LIFECYCLE_STATE_COUNT
+		LIFECYCLE_STATE_COUNT
 };
 
 /* The start-up graph: each stage and what it needs. */
@@ -221,7 +226,7 @@ enum core_stage {
 #define X(name, text, needs) STAGE_##name,
 	CORE_STAGES(X)
 #undef X
-	STAGE_COUNT
+		STAGE_COUNT
 };
 #define STAGE_BIT(name) (1u << STAGE_##name)
 
@@ -234,7 +239,7 @@ struct lifecycle {
 	enum shutdown_mode mode;
 	int exit_status;
 	int64_t boot_ns;
-	int stop_level;	 /* the level that is being stopped */
+	int stop_level;  /* the level that is being stopped */
 	int64_t gate_ns; /* programs start without the database's first answer then */
 };
 
@@ -276,7 +281,7 @@ struct program *core_program(struct core *c, int slot); /* NULL for -1 */
 int core_worker_slot(const struct core *c, const struct worker *w);
 int core_program_slot(const struct core *c, const struct program *p);
 int core_find_worker(const struct core *c, int program, int index); /* -1 */
-int core_find_program(const struct core *c, const char *name);	   /* -1 */
+int core_find_program(const struct core *c, const char *name);      /* -1 */
 /* Next used worker slot of PROGRAM after SLOT (-1 to begin); -1 at the end. */
 int core_next_worker(const struct core *c, int program, int slot);
 

@@ -5,29 +5,29 @@
 #include "supervisor/core/core.h"
 
 #define ELECTION_EVENTS(X)                                                                         \
-	X(BEGIN)	/* database and deadman are up */                                          \
-	X(SEEN)		/* an inspect was answered */                                              \
-	X(NOT_SEEN)	/* an inspect was not: unavailable, unknown */                             \
-	X(WRONG)	/* the database is wrong */                                                \
+	X(BEGIN)    /* database and deadman are up */                                              \
+	X(SEEN)     /* an inspect was answered */                                                  \
+	X(NOT_SEEN) /* an inspect was not: unavailable, unknown */                                 \
+	X(WRONG)    /* the database is wrong */                                                    \
 	X(ACQUIRED)                                                                                \
-	X(NOT_ACQUIRED)	/* refused: somebody else was quicker */                                   \
+	X(NOT_ACQUIRED) /* refused: somebody else was quicker */                                   \
 	X(RENEWED)                                                                                 \
-	X(NOT_RENEWED)	/* refused with a row, or a proven loss (moved) */                         \
-	X(UNKNOWN)	/* acquire, renew, promote, release: no certain answer */                  \
+	X(NOT_RENEWED) /* refused with a row, or a proven loss (moved) */                          \
+	X(UNKNOWN)     /* acquire, renew, promote, release: no certain answer */                   \
 	X(RELEASED)                                                                                \
 	X(GUARD_BUSY)                                                                              \
 	X(GUARD_FREE)                                                                              \
-	X(CHANGED)	/* inotify */                                                              \
+	X(CHANGED) /* inotify */                                                                   \
 	X(STEP_DOWN)                                                                               \
 	X(SHUTDOWN)                                                                                \
 	X(EXECUTORS_GONE) /* none is left */                                                       \
-	X(TICK)		/* time has passed */
+	X(TICK)           /* time has passed */
 
 enum election_event {
 #define X(name) ELECTION_EVENT_##name,
 	ELECTION_EVENTS(X)
 #undef X
-	ELECTION_EVENT_COUNT
+		ELECTION_EVENT_COUNT
 };
 
 void election_handle(struct core *c, enum election_event what, const struct event *e);

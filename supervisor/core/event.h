@@ -13,45 +13,45 @@
 #include "conf/config.h"
 
 #define CORE_EVENTS(X)                                                                             \
-	X(BOOT)		     /* the shell is up: bring the stages up */                            \
-	X(STAGE)	     /* stage, ok; number = exit status when not */                        \
-	X(TIMER)	     /* the one timer; late_ns = how late it fired */                      \
-	X(SPAWNED)	     /* worker, id, pid: forked (a held child waits before exec) */        \
-	X(SPAWN_FAILED)	     /* worker, id: fork failed, or exec failed; text says why */          \
-	X(EXECED)	     /* worker, id */                                                      \
-	X(DIED)		     /* worker, id, code or signal, oom: its main process was reaped */    \
-	X(GONE)		     /* worker, id: its whole tree is gone and its output is drained */    \
-	X(READY)	     /* worker, id: READY=1 */                                             \
-	X(WATCHDOG)	     /* worker, id: WATCHDOG=1 */                                          \
-	X(STOPPING)	     /* worker, id: STOPPING=1 */                                          \
-	X(EXTEND)	     /* worker, id, number: EXTEND_TIMEOUT_USEC */                         \
-	X(SAID_HELLO)	     /* worker, id: tell it the present state again */                     \
-	X(SAID_PROMOTED)     /* worker, id, term */                                                \
-	X(SAID_DEMOTED)	     /* worker, id, term */                                                \
-	X(SAID_BUSY)	     /* worker, id, number */                                              \
-	X(CHANNEL_CLOSED)    /* worker, id */                                                      \
-	X(REPLY)	     /* reply: the keeper's answer, or its death (outcome unknown) */      \
-	X(GUARD_BUSY)	     /* the byte of the epoch to acquire is locked by somebody else */     \
-	X(GUARD_FREE)	     /* number = epoch, cleared: what a waiter reported */                 \
-	X(DATABASE_CHANGED)  /* inotify: file or directory changed: inspect now */                 \
-	X(DEADMAN_ARMED)     /* program (slot), term */                                            \
-	X(DEADMAN_LOST)	     /* it died; the shell is starting another */                          \
-	X(DEADMAN_UP)	     /* another one runs: arm again */                                     \
-	X(LEASE_TAKEN)	     /* worker, id: its page was cleared by the deadman */                 \
-	X(START)	     /* program, worker (-1 = all of it) */                                \
-	X(STOP)		     /* program, worker (-1 = all of it) */                                \
-	X(RESTART)	     /* program, worker (-1 = all of it) */                                \
-	X(SCALE)	     /* program, number */                                                 \
-	X(HANDOFF)	     /* program, worker = the successor wanted (-1 = any other) */         \
-	X(STEP_DOWN)	     /* release the lock, stay out for two heartbeats */                   \
-	X(RELOAD)	     /* config, classes */                                                 \
-	X(SHUTDOWN)	     /* number = enum shutdown_mode */
+	X(BOOT)             /* the shell is up: bring the stages up */                             \
+	X(STAGE)            /* stage, ok; number = exit status when not */                         \
+	X(TIMER)            /* the one timer; late_ns = how late it fired */                       \
+	X(SPAWNED)          /* worker, id, pid: forked (a held child waits before exec) */         \
+	X(SPAWN_FAILED)     /* worker, id: fork failed, or exec failed; text says why */           \
+	X(EXECED)           /* worker, id */                                                       \
+	X(DIED)             /* worker, id, code or signal, oom: its main process was reaped */     \
+	X(GONE)             /* worker, id: its whole tree is gone and its output is drained */     \
+	X(READY)            /* worker, id: READY=1 */                                              \
+	X(WATCHDOG)         /* worker, id: WATCHDOG=1 */                                           \
+	X(STOPPING)         /* worker, id: STOPPING=1 */                                           \
+	X(EXTEND)           /* worker, id, number: EXTEND_TIMEOUT_USEC */                          \
+	X(SAID_HELLO)       /* worker, id: tell it the present state again */                      \
+	X(SAID_PROMOTED)    /* worker, id, term */                                                 \
+	X(SAID_DEMOTED)     /* worker, id, term */                                                 \
+	X(SAID_BUSY)        /* worker, id, number */                                               \
+	X(CHANNEL_CLOSED)   /* worker, id */                                                       \
+	X(REPLY)            /* reply: the keeper's answer, or its death (outcome unknown) */       \
+	X(GUARD_BUSY)       /* the byte of the epoch to acquire is locked by somebody else */      \
+	X(GUARD_FREE)       /* number = epoch, cleared: what a waiter reported */                  \
+	X(DATABASE_CHANGED) /* inotify: file or directory changed: inspect now */                  \
+	X(DEADMAN_ARMED)    /* program (slot), term */                                             \
+	X(DEADMAN_LOST)     /* it died; the shell is starting another */                           \
+	X(DEADMAN_UP)       /* another one runs: arm again */                                      \
+	X(LEASE_TAKEN)      /* worker, id: its page was cleared by the deadman */                  \
+	X(START)            /* program, worker (-1 = all of it) */                                 \
+	X(STOP)             /* program, worker (-1 = all of it) */                                 \
+	X(RESTART)          /* program, worker (-1 = all of it) */                                 \
+	X(SCALE)            /* program, number */                                                  \
+	X(HANDOFF)          /* program, worker = the successor wanted (-1 = any other) */          \
+	X(STEP_DOWN)        /* release the lock, stay out for two heartbeats */                    \
+	X(RELOAD)           /* config, classes */                                                  \
+	X(SHUTDOWN)         /* number = enum shutdown_mode */
 
 enum event_kind {
 #define X(name) EVENT_##name,
 	CORE_EVENTS(X)
 #undef X
-	EVENT_KINDS
+		EVENT_KINDS
 };
 
 enum shutdown_mode { SHUTDOWN_NONE, SHUTDOWN_GRACEFUL, SHUTDOWN_QUICK, SHUTDOWN_KILL };
@@ -85,13 +85,13 @@ struct lock_view {
 	int64_t term, epoch, beat;
 	int64_t ttl_ns;
 	bool held;
-	bool mine;          /* holder is this instance */
-	bool floor_conflict;/* another UUID, or a lower term than the floor */
+	bool mine;           /* holder is this instance */
+	bool floor_conflict; /* another UUID, or a lower term than the floor */
 	int64_t floor_term;
-	bool same_boot;     /* row's boot id is ours, and its guard file is ours: the byte tells */
-	bool same_machine;  /* machine id equal, boot id not: a reboot, if the byte is free */
+	bool same_boot;    /* row's boot id is ours, and its guard file is ours: the byte tells */
+	bool same_machine; /* machine id equal, boot id not: a reboot, if the byte is free */
 	bool pid1;
-	int64_t wall_us;    /* the wall clock now, for a new epoch */
+	int64_t wall_us; /* the wall clock now, for a new epoch */
 };
 
 struct keeper_answer {
@@ -105,9 +105,9 @@ struct keeper_answer {
 
 struct event {
 	enum event_kind kind;
-	int worker;	/* slot in core.workers; -1 = none */
-	uint64_t id;	/* the spawn it is about: a late event of an earlier process is dropped */
-	int program;	/* slot in core.programs */
+	int worker;  /* slot in core.workers; -1 = none */
+	uint64_t id; /* the spawn it is about: a late event of an earlier process is dropped */
+	int program; /* slot in core.programs */
 	int stage;
 	bool ok;
 	int pid;

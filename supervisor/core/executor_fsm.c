@@ -1,24 +1,18 @@
+/* One candidate program's executor: the machine. */
 #include <stddef.h>
 
-#include "supervisor/core/executor_fsm.h"
+#include "supervisor/core/executor_internal.h"
 #include "supervisor/core/backoff.h"
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
-#include "supervisor/core/worker_fsm.h"
 
-/* An executor that dies this soon after its promotion counts for the promotion backoff. */
-#define SHORT_LIVED_NS	  (10 * CORE_SECOND)
-#define PROMOTE_MAX_NS	  (60 * CORE_SECOND)
-#define ARM_NS		  (1 * CORE_SECOND) /* election.md: no deadman armed within 1 s: demote */
-#define COMMIT_NS	  (10 * CORE_SECOND)
-#define FORK_NS		  (30 * CORE_SECOND)
-#define RETRY_NS	  (1 * CORE_SECOND)
-#define QUICK_DRAIN_NS	  (1 * CORE_SECOND)
-#define GONE_NS		  (30 * CORE_SECOND)
-#define COMING_NS	  (5 * CORE_SECOND)
-
-/* As enum channel_reason (worker/channel.h), which a core may not include. */
-enum demote_reason { DEMOTE_HANDOFF, DEMOTE_SHUTDOWN, DEMOTE_LOST };
+/* An executor that ends this soon after its promotion counts for the promotion backoff. */
+#define SHORT_LIVED_NS (10 * CORE_SECOND)
+#define PROMOTE_MAX_NS (60 * CORE_SECOND)
+#define FORK_NS        (30 * CORE_SECOND)
+#define RETRY_NS       (1 * CORE_SECOND)
+#define QUICK_DRAIN_NS (1 * CORE_SECOND)
+#define GONE_NS        (30 * CORE_SECOND)
 
 static const char *const event_names[] = {
 #define X(name) #name,
@@ -31,22 +25,17 @@ const char *executor_event_name(enum executor_event e)
 	return event_names[e];
 }
 
-static struct worker *worker_of(struct core *c, struct program *p)
-{
-	return core_worker(c, p->executor.worker);
-}
-
 bool executor_is(const struct core *c, const struct worker *w)
 {
 	const struct program *p = &c->programs[w->program];
 
 	return p->executor.exists && p->executor.state != EXECUTOR_NONE &&
-		p->executor.worker == core_worker_slot(c, w);
+	       p->executor.worker == core_worker_slot(c, w);
 }
 
 /* The one setter. */
-static void executor_enter(struct core *c, struct program *p, enum executor_state s,
-	const char *reason)
+static void executor_enter(
+	struct core *c, struct program *p, enum executor_state s, const char *reason)
 {
 	struct executor *x = &p->executor;
 	enum executor_state from = x->state;
@@ -67,34 +56,13 @@ static void executor_enter(struct core *c, struct program *p, enum executor_stat
 	core_report(c, REPORT_EXECUTOR, core_program_slot(c, p), worker, (int)from, (int)s, reason);
 }
 
-static struct action *push(struct core *c, struct program *p, enum action_kind kind)
-{
-	struct action *a = core_push(c, kind);
-	struct worker *w = worker_of(c, p);
-
-	a->program = core_program_slot(c, p);
-	a->worker = p->executor.worker;
-	a->id = w != NULL ? w->id : 0;
-	a->term = p->executor.term;
-	return a;
-}
-
 static void hook(struct core *c, struct program *p, enum hook kind)
 {
-	push(c, p, ACTION_HOOK)->hook = kind;
-}
-
-static void clear_page(struct core *c, struct program *p)
-{
-	if (p->executor.shown) {
-		push(c, p, ACTION_PAGE_CLEAR);
-		push(c, p, ACTION_DISARM);
-	}
-	p->executor.shown = false;
+	executor_push(c, p, ACTION_HOOK)->hook = kind;
 }
 
 /* --- promotion ----------------------------------------------------------------------------- */
-static void begin(struct core *c, struct program *p, int worker, enum promote_phase phase)
+void executor_begin(struct core *c, struct program *p, int worker, enum promote_phase phase)
 {
 	struct executor *x = &p->executor;
 
@@ -108,18 +76,24 @@ static void begin(struct core *c, struct program *p, int worker, enum promote_ph
 	x->arm_by_ns = 0;
 	x->busy = 0;
 	executor_enter(c, p, EXECUTOR_PROMOTING, "chosen");
-	x->deadline_ns = c->now_ns + (phase == PHASE_STOP ? GONE_NS : COMMIT_NS);
+	x->deadline_ns = c->now_ns + (phase == PHASE_STOP ? GONE_NS : EXECUTOR_COMMIT_NS);
 }
 
+static void let_go(struct core *c, struct program *p, const char *reason)
+{
+	if (p->executor.phase == PHASE_ARM)
+		executor_push(c, p, ACTION_DISARM);
+	executor_enter(c, p, EXECUTOR_NONE, reason);
+}
+
+/* Its term is burnt; the worker goes on as what it was. */
 static void abandon(struct core *c, struct program *p, int64_t wait_ns, const char *reason)
 {
-	struct worker *w = worker_of(c, p);
+	struct worker *w = executor_worker(c, p);
 
 	p->executor.not_before_ns = c->now_ns + wait_ns;
-	executor_enter(c, p, EXECUTOR_NONE, reason);
-	if (w == NULL || !w->used)
-		return;
-	if (w->held)
+	let_go(c, p, reason);
+	if (w->held && w->state == WORKER_STARTING)
 		worker_kill(c, w, AFTER_RESTART, "promotion abandoned");
 	if (w->waits_promotion) {
 		w->waits_promotion = false;
@@ -127,30 +101,39 @@ static void abandon(struct core *c, struct program *p, int64_t wait_ns, const ch
 	}
 }
 
-static void arm(struct core *c, struct program *p)
+/* Its worker is being stopped or taken out; that is the worker's own business. */
+static void withdrawn(struct core *c, struct program *p, const struct event *e)
 {
-	struct executor *x = &p->executor;
+	(void)e;
+	executor_worker(c, p)->waits_promotion = false;
+	let_go(c, p, "its worker stops");
+}
 
-	x->phase = PHASE_ARM;
-	x->armed = false;
-	x->arm_by_ns = c->now_ns + ARM_NS;
-	x->deadline_ns = 0;
-	push(c, p, ACTION_ARM);
+void executor_withdraw(struct core *c, struct worker *w)
+{
+	if (executor_is(c, w))
+		executor_handle(c, &c->programs[w->program], EXECUTOR_EVENT_WITHDRAWN, NULL);
 }
 
 static void committed(struct core *c, struct program *p, const struct event *e)
 {
 	struct executor *x = &p->executor;
-	struct worker *w = worker_of(c, p);
+	struct worker *w = executor_worker(c, p);
+	bool spawned = p->settings->promote == PROMOTE_RESPAWN ||
+		       p->settings->executor == EXECUTOR_ONLY;
 
 	x->committing = false;
 	x->term = e->term;
-	if (p->settings->promote != PROMOTE_RESPAWN && p->settings->executor != EXECUTOR_ONLY) {
-		arm(c, p);
+	if (!election_may_promote(c) || lifecycle_is_stopping(c)) {
+		abandon(c, p, RETRY_NS, "the lease is about to end");
 		return;
 	}
-	if (!worker_is_down(w)) { /* started by somebody else meanwhile: burn the term, try again */
-		abandon(c, p, 0, "its worker runs already");
+	if (spawned != worker_is_down(w)) { /* started meanwhile, or its settings changed */
+		abandon(c, p, 0, "its worker changed meanwhile");
+		return;
+	}
+	if (!spawned) {
+		executor_arm(c, p);
 		return;
 	}
 	x->phase = PHASE_SPAWN;
@@ -169,83 +152,32 @@ static void forked(struct core *c, struct program *p, const struct event *e)
 {
 	(void)e;
 	if (p->executor.phase == PHASE_SPAWN)
-		arm(c, p);
-}
-
-static void show(struct core *c, struct program *p)
-{
-	struct executor *x = &p->executor;
-	struct action *a = push(c, p, ACTION_PAGE_SHOW);
-
-	a->soft_ns = c->election.soft_ns;
-	a->deadline_ns = c->election.hard_ns;
-	x->shown = true;
-}
-
-static void tell(struct core *c, struct program *p)
-{
-	struct worker *w = worker_of(c, p);
-
-	if (w->settings->promote == PROMOTE_SIGNAL && !w->held)
-		push(c, p, ACTION_SIGNAL)->signal = w->settings->promote_signal;
-	push(c, p, ACTION_TELL_PROMOTE)->number = c->election.ttl_ns / CORE_MS;
-	if (w->held)
-		push(c, p, ACTION_RELEASE_CHILD);
+		executor_arm(c, p);
 }
 
 static void armed(struct core *c, struct program *p, const struct event *e)
 {
 	struct executor *x = &p->executor;
+	struct worker *w = executor_worker(c, p);
+	bool fit = w->alive && (w->held ? w->state == WORKER_STARTING : w->state == WORKER_RUNNING);
 
 	(void)e;
 	if (x->phase != PHASE_ARM)
 		return;
 	x->armed = true;
 	x->arm_by_ns = 0;
-	if (!election_may_promote(c)) {
-		abandon(c, p, RETRY_NS, "the lease is about to end");
+	if (!fit || !election_may_promote(c)) {
+		abandon(c, p, RETRY_NS, fit ? "the lease is about to end" : "its worker ends");
 		return;
 	}
-	show(c, p);
-	tell(c, p);
+	executor_show(c, p);
+	executor_tell(c, p);
 	x->promoted_ns = c->now_ns;
-	x->answered = p->settings->promote != PROMOTE_NOTIFY || worker_of(c, p)->held;
+	x->answered = p->settings->promote != PROMOTE_NOTIFY || w->held;
 	executor_enter(c, p, EXECUTOR_EXECUTING, "promoted");
 	if (!x->answered)
 		x->deadline_ns = c->now_ns + p->settings->promote_timeout_ns;
 	hook(c, p, HOOK_PROMOTE);
-}
-
-static void armed_again(struct core *c, struct program *p, const struct event *e)
-{
-	(void)c;
-	(void)e;
-	p->executor.armed = true;
-	p->executor.arm_by_ns = 0;
-}
-
-static void rearm(struct core *c, struct program *p, const struct event *e)
-{
-	struct executor *x = &p->executor;
-
-	(void)e;
-	if (x->state == EXECUTOR_PROMOTING && x->phase != PHASE_ARM)
-		return;
-	if (x->state == EXECUTOR_DRAINING && !x->shown)
-		return;
-	push(c, p, ACTION_ARM);
-	if (x->arm_by_ns == 0)
-		x->arm_by_ns = c->now_ns + ARM_NS;
-}
-
-static void unarmed(struct core *c, struct program *p, const struct event *e)
-{
-	struct executor *x = &p->executor;
-
-	(void)e;
-	x->armed = false;
-	if (x->shown || (x->state == EXECUTOR_PROMOTING && x->phase == PHASE_ARM))
-		x->arm_by_ns = c->now_ns + ARM_NS;
 }
 
 /* --- draining ------------------------------------------------------------------------------ */
@@ -253,12 +185,8 @@ static int64_t drain_ns(const struct core *c, const struct program *p, int reaso
 {
 	int64_t grace = p->settings->handoff_timeout_ns;
 
-	if (reason == DEMOTE_LOST || grace > c->election.hard_ns - c->now_ns) {
-		int64_t left = c->election.hard_ns - c->now_ns;
-
-		if (reason == DEMOTE_LOST)
-			grace = left > 0 ? left : 0;
-	}
+	if (reason == DEMOTE_LOST) /* what the lease still allows, less the kill margin */
+		grace = c->election.soft_ns > c->now_ns ? c->election.soft_ns - c->now_ns : 0;
 	if (c->lifecycle.mode >= SHUTDOWN_QUICK && grace > QUICK_DRAIN_NS)
 		grace = QUICK_DRAIN_NS;
 	return grace;
@@ -268,28 +196,28 @@ static int64_t drain_ns(const struct core *c, const struct program *p, int reaso
 static void finish_drain(struct core *c, struct program *p)
 {
 	struct executor *x = &p->executor;
-	struct worker *w = worker_of(c, p);
-	bool stop = x->stop_after;
+	struct worker *w = executor_worker(c, p);
+	bool was_demoted = x->demoted, stop = x->stop_after;
 	int slot = x->worker;
 
-	x->deadline_ns = 0;
+	x->deadline_ns = c->now_ns + GONE_NS;
 	x->arm_by_ns = 0;
 	x->drained = true;
-	if (x->demoted) {
-		clear_page(c, p);
+	if (was_demoted) {
+		executor_clear_page(c, p);
 		executor_enter(c, p, EXECUTOR_NONE, "demoted");
 		p->executor.last = slot;
 	}
 	if (w->draining)
 		worker_handle(c, w, WORKER_EVENT_DRAINED, NULL);
-	else if (stop || !x->demoted)
+	else if ((stop || !was_demoted) && w->state != WORKER_STOPPING)
 		worker_stop(c, w, AFTER_RESTART, "gives up the baton");
 }
 
 static void drain(struct core *c, struct program *p, const struct event *e)
 {
 	struct executor *x = &p->executor;
-	struct worker *w = worker_of(c, p);
+	struct worker *w = executor_worker(c, p);
 	int reason = (int)e->number;
 	int64_t grace = drain_ns(c, p, reason);
 	struct action *a;
@@ -305,12 +233,12 @@ static void drain(struct core *c, struct program *p, const struct event *e)
 		finish_drain(c, p);
 		return;
 	}
-	a = push(c, p, ACTION_TELL_DEMOTE);
+	a = executor_push(c, p, ACTION_TELL_DEMOTE);
 	a->reason_code = reason;
 	a->number = grace / CORE_MS;
 	if (w->settings->promote == PROMOTE_SIGNAL) {
 		x->stop_after = true;
-		push(c, p, ACTION_SIGNAL)->signal = w->settings->demote_signal;
+		executor_push(c, p, ACTION_SIGNAL)->signal = w->settings->demote_signal;
 		if (!w->draining) { /* it is expected to exit: that is a stop, not a crash */
 			worker_stop(c, w, AFTER_RESTART, "gives up the baton");
 		}
@@ -344,13 +272,26 @@ void executor_drain(struct core *c, struct program *p, int reason, bool stop, co
 
 static void demoted(struct core *c, struct program *p, const struct event *e)
 {
+	struct worker *w = executor_worker(c, p);
+
 	(void)e;
-	if (worker_of(c, p)->term_sent)
+	if (w->term_sent || w->kill_sent || !w->alive)
 		return; /* too late: its end is awaited */
 	p->executor.demoted = true;
 	if (p->executor.busy == 0)
 		finish_drain(c, p);
-	p->executor.demoted = p->executor.state == EXECUTOR_DRAINING;
+}
+
+/* Executors that end soon after their promotion: the next one waits. */
+static void count_life(struct core *c, struct program *p)
+{
+	struct executor *x = &p->executor;
+
+	x->short_lived = c->now_ns - x->promoted_ns < SHORT_LIVED_NS ? x->short_lived + 1 : 0;
+	x->not_before_ns = c->now_ns;
+	if (x->short_lived > 1)
+		x->not_before_ns += backoff_doubling(c->config->scheduler.promote_backoff_ns,
+			PROMOTE_MAX_NS, x->short_lived - 1, 0);
 }
 
 /* `demoted` without being asked: it gives the baton back. */
@@ -360,10 +301,12 @@ static void demoted_itself(struct core *c, struct program *p, const struct event
 
 	(void)e;
 	hook(c, p, HOOK_DEMOTE);
-	clear_page(c, p);
+	executor_clear_page(c, p);
+	count_life(c, p);
+	if (p->executor.not_before_ns < c->now_ns + RETRY_NS)
+		p->executor.not_before_ns = c->now_ns + RETRY_NS;
 	executor_enter(c, p, EXECUTOR_NONE, "gave the baton back");
 	p->executor.last = slot;
-	p->executor.not_before_ns = c->now_ns + RETRY_NS;
 }
 
 static void busy(struct core *c, struct program *p, const struct event *e)
@@ -391,18 +334,13 @@ static void promoted(struct core *c, struct program *p, const struct event *e)
 static void died(struct core *c, struct program *p, const struct event *e)
 {
 	struct executor *x = &p->executor;
-	int64_t lived = c->now_ns - x->promoted_ns;
 
 	(void)e;
-	clear_page(c, p);
-	x->short_lived = lived < SHORT_LIVED_NS ? x->short_lived + 1 : 0;
-	x->not_before_ns = c->now_ns;
-	if (x->short_lived > 1)
-		x->not_before_ns += backoff_doubling(c->config->scheduler.promote_backoff_ns,
-			PROMOTE_MAX_NS, x->short_lived - 1, 0);
+	executor_clear_page(c, p);
+	count_life(c, p);
 	hook(c, p, HOOK_DEMOTE);
 	executor_enter(c, p, EXECUTOR_DRAINING, "died");
-	x->demoted = false;
+	x->demoted = x->drained = false;
 	x->deadline_ns = c->now_ns + GONE_NS;
 }
 
@@ -411,15 +349,13 @@ static void died_promoting(struct core *c, struct program *p, const struct event
 	(void)e;
 	if (p->executor.phase == PHASE_STOP)
 		return;
-	clear_page(c, p);
-	executor_enter(c, p, EXECUTOR_NONE, "died before it was told");
-	p->executor.not_before_ns = c->now_ns;
+	let_go(c, p, "died before it was told");
 }
 
 static void died_draining(struct core *c, struct program *p, const struct event *e)
 {
 	(void)e;
-	clear_page(c, p);
+	executor_clear_page(c, p);
 	p->executor.arm_by_ns = 0;
 	p->executor.deadline_ns = c->now_ns + GONE_NS;
 }
@@ -429,7 +365,7 @@ static void gone(struct core *c, struct program *p, const struct event *e)
 	int slot = p->executor.worker;
 
 	(void)e;
-	clear_page(c, p);
+	executor_clear_page(c, p);
 	executor_enter(c, p, EXECUTOR_NONE, "its worker is gone");
 	p->executor.last = slot;
 }
@@ -439,25 +375,27 @@ static void gone_promoting(struct core *c, struct program *p, const struct event
 	(void)e;
 	if (p->executor.phase == PHASE_STOP) { /* respawn: now its successor may be committed */
 		p->executor.phase = PHASE_COMMIT;
-		p->executor.deadline_ns = c->now_ns + COMMIT_NS;
+		p->executor.deadline_ns = c->now_ns + EXECUTOR_COMMIT_NS;
 		return;
 	}
-	executor_enter(c, p, EXECUTOR_NONE, "its worker is gone");
+	let_go(c, p, "its worker is gone");
 }
 
 /* The lease is lost or over, or it hangs: page 0 first, then SIGKILL to all of it. */
 static void lose(struct core *c, struct program *p, const struct event *e)
 {
-	struct worker *w = worker_of(c, p);
+	struct worker *w = executor_worker(c, p);
 	enum worker_after after = w->state == WORKER_STOPPING ? w->after : AFTER_RESTART;
 
 	(void)e;
-	clear_page(c, p);
+	executor_clear_page(c, p);
 	if (p->executor.state == EXECUTOR_EXECUTING) {
+		count_life(c, p);
 		hook(c, p, HOOK_DEMOTE);
-		executor_enter(c, p, EXECUTOR_DRAINING, "killed: its lease is over");
+		executor_enter(c, p, EXECUTOR_DRAINING, "killed");
 	}
 	p->executor.demoted = false;
+	p->executor.drained = true;
 	p->executor.arm_by_ns = 0;
 	p->executor.deadline_ns = c->now_ns + GONE_NS;
 	if (!w->kill_sent)
@@ -467,7 +405,6 @@ static void lose(struct core *c, struct program *p, const struct event *e)
 static void lose_promoting(struct core *c, struct program *p, const struct event *e)
 {
 	(void)e;
-	clear_page(c, p);
 	abandon(c, p, 0, "the lock is lost");
 }
 
@@ -476,7 +413,8 @@ static void promoting_deadline(struct core *c, struct program *p, const struct e
 {
 	(void)e;
 	abandon(c, p, RETRY_NS,
-		p->executor.arm_by_ns != 0 ? "the deadman is not armed" : "promotion took too long");
+		p->executor.arm_by_ns != 0 ? "the deadman is not armed"
+					   : "promotion took too long");
 }
 
 static void executing_deadline(struct core *c, struct program *p, const struct event *e)
@@ -504,21 +442,18 @@ static void executing_deadline(struct core *c, struct program *p, const struct e
 static void draining_deadline(struct core *c, struct program *p, const struct event *e)
 {
 	struct executor *x = &p->executor;
-	struct worker *w = worker_of(c, p);
+	struct worker *w = executor_worker(c, p);
 
 	(void)e;
 	x->arm_by_ns = 0;
 	if (x->deadline_ns == 0 || x->deadline_ns > c->now_ns)
 		return;
 	x->deadline_ns = c->now_ns + GONE_NS;
-	if (!w->alive && w->tree)
-		return; /* dead, its tree is being killed: the worker's machine repeats that */
-	if (!w->term_sent) {
-		x->reason = "did not answer in time";
-		x->demoted = false;
-		finish_drain(c, p);
-		x->deadline_ns = c->now_ns + GONE_NS;
-	}
+	if (!w->alive || w->term_sent || w->kill_sent)
+		return; /* its tree is being ended: the worker's machine repeats that */
+	x->reason = "did not answer in time";
+	x->demoted = false;
+	finish_drain(c, p);
 }
 
 static void ignore(struct core *c, struct program *p, const struct event *e)
@@ -532,7 +467,10 @@ struct executor_rule {
 	void (*run)(struct core *c, struct program *p, const struct event *e);
 };
 
-#define IGNORE {ignore}
+#define IGNORE                                                                                     \
+	{                                                                                          \
+		ignore                                                                             \
+	}
 #define S(name) EXECUTOR_##name
 #define E(name) EXECUTOR_EVENT_##name
 
@@ -541,29 +479,29 @@ static const struct executor_rule rules[EXECUTOR_STATE_COUNT][EXECUTOR_EVENT_COU
 	[S(NONE)] = {
 		[E(COMMITTED)] = IGNORE /* burnt */, [E(NOT_COMMITTED)] = IGNORE, [E(ARMED)] = IGNORE,
 		[E(REARM)] = IGNORE, [E(UNARMED)] = IGNORE, [E(DRAIN)] = IGNORE, [E(LOSE)] = IGNORE,
-		[E(DEADLINE)] = IGNORE,
+		[E(WITHDRAWN)] = IGNORE, [E(DEADLINE)] = IGNORE,
 	},
 	[S(PROMOTING)] = {
 		[E(COMMITTED)] = {committed}, [E(NOT_COMMITTED)] = {not_committed},
-		[E(FORKED)] = {forked}, [E(ARMED)] = {armed}, [E(REARM)] = {rearm},
-		[E(UNARMED)] = {unarmed}, [E(PROMOTED)] = IGNORE, [E(DEMOTED)] = IGNORE,
+		[E(FORKED)] = {forked}, [E(ARMED)] = {armed}, [E(REARM)] = {executor_rearm},
+		[E(UNARMED)] = {executor_unarmed}, [E(PROMOTED)] = IGNORE, [E(DEMOTED)] = IGNORE,
 		[E(BUSY)] = IGNORE, [E(DIED)] = {died_promoting}, [E(GONE)] = {gone_promoting},
 		[E(DRAIN)] = {drain_promoting}, [E(LOSE)] = {lose_promoting},
-		[E(DEADLINE)] = {promoting_deadline},
+		[E(WITHDRAWN)] = {withdrawn}, [E(DEADLINE)] = {promoting_deadline},
 	},
 	[S(EXECUTING)] = {
-		[E(ARMED)] = {armed_again}, [E(REARM)] = {rearm}, [E(UNARMED)] = {unarmed},
+		[E(ARMED)] = {executor_armed_again}, [E(REARM)] = {executor_rearm}, [E(UNARMED)] = {executor_unarmed},
 		[E(PROMOTED)] = {promoted}, [E(DEMOTED)] = {demoted_itself}, [E(BUSY)] = {busy},
 		[E(DIED)] = {died}, [E(GONE)] = {gone}, [E(DRAIN)] = {drain}, [E(LOSE)] = {lose},
 		[E(DEADLINE)] = {executing_deadline}, [E(COMMITTED)] = IGNORE,
-		[E(NOT_COMMITTED)] = IGNORE,
+		[E(NOT_COMMITTED)] = IGNORE, [E(WITHDRAWN)] = IGNORE,
 	},
 	[S(DRAINING)] = {
-		[E(ARMED)] = {armed_again}, [E(REARM)] = {rearm}, [E(UNARMED)] = {unarmed},
+		[E(ARMED)] = {executor_armed_again}, [E(REARM)] = {executor_rearm}, [E(UNARMED)] = {executor_unarmed},
 		[E(PROMOTED)] = IGNORE, [E(DEMOTED)] = {demoted}, [E(BUSY)] = {busy_draining},
 		[E(DIED)] = {died_draining}, [E(GONE)] = {gone}, [E(DRAIN)] = {drain_more},
 		[E(LOSE)] = {lose}, [E(DEADLINE)] = {draining_deadline}, [E(COMMITTED)] = IGNORE,
-		[E(NOT_COMMITTED)] = IGNORE,
+		[E(NOT_COMMITTED)] = IGNORE, [E(WITHDRAWN)] = IGNORE,
 	},
 };
 /* clang-format on */
@@ -573,8 +511,8 @@ bool executor_table_has(enum executor_state s, enum executor_event e)
 	return rules[s][e].run != NULL;
 }
 
-void executor_handle(struct core *c, struct program *p, enum executor_event what,
-	const struct event *e)
+void executor_handle(
+	struct core *c, struct program *p, enum executor_event what, const struct event *e)
 {
 	const struct executor_rule *r = &rules[p->executor.state][what];
 
@@ -585,213 +523,4 @@ void executor_handle(struct core *c, struct program *p, enum executor_event what
 		return;
 	}
 	r->run(c, p, e);
-}
-
-/* --- choosing ------------------------------------------------------------------------------ */
-/* Settled longest, lowest index; of the newest generation where there is one. */
-static bool better(const struct program *p, const struct worker *a, const struct worker *b)
-{
-	bool a_new = a->generation == p->generation, b_new = b->generation == p->generation;
-
-	if (a_new != b_new)
-		return a_new;
-	if (a->ready_ns != b->ready_ns)
-		return a->ready_ns < b->ready_ns;
-	return a->index < b->index;
-}
-
-static int pick_ready(struct core *c, int program)
-{
-	struct program *p = &c->programs[program];
-	int best = -1, fallback = -1;
-
-	for (int i = core_next_worker(c, program, -1); i >= 0; i = core_next_worker(c, program, i)) {
-		if (!worker_is_candidate(&c->workers[i]))
-			continue;
-		if (i == p->executor.next)
-			return i;
-		if (i == p->executor.last) {
-			fallback = i;
-			continue;
-		}
-		if (best < 0 || better(p, &c->workers[i], &c->workers[best]))
-			best = i;
-	}
-	return best >= 0 ? best : fallback;
-}
-
-/* A worker that has no process now and would be started anyway. */
-static int pick_down(struct core *c, int program)
-{
-	for (int i = core_next_worker(c, program, -1); i >= 0; i = core_next_worker(c, program, i)) {
-		const struct worker *w = &c->workers[i];
-
-		if (w->remove || w->parked || !worker_is_down(w) || w->index >= c->programs[program].wanted)
-			continue;
-		if (w->state == WORKER_STOPPED || w->state == WORKER_STANDBY)
-			return i;
-	}
-	return -1;
-}
-
-/* Respawn: a worker that is about to be started anyway becomes the executor; no healthy one is
- * stopped while such a one is on its way. */
-static bool one_is_coming(struct core *c, int program)
-{
-	for (int i = core_next_worker(c, program, -1); i >= 0; i = core_next_worker(c, program, i)) {
-		const struct worker *w = &c->workers[i];
-
-		if (w->remove || w->parked)
-			continue;
-		if (w->state == WORKER_STOPPING && w->after == AFTER_RESTART)
-			return true;
-		if (w->state == WORKER_BACKOFF && w->deadline_ns - c->now_ns < COMING_NS)
-			return true;
-	}
-	return false;
-}
-
-static void run_one(struct core *c, int program)
-{
-	struct program *p = &c->programs[program];
-	struct worker *w;
-	int slot;
-
-	if (p->settings->executor == EXECUTOR_ONLY) {
-		slot = core_find_worker(c, program, 0);
-		if (slot >= 0 && c->workers[slot].state == WORKER_STANDBY)
-			begin(c, p, slot, PHASE_COMMIT);
-		return;
-	}
-	if (p->settings->promote != PROMOTE_RESPAWN) {
-		slot = pick_ready(c, program);
-		if (slot >= 0)
-			begin(c, p, slot, PHASE_COMMIT);
-		return;
-	}
-	slot = p->executor.next >= 0 ? -1 : pick_down(c, program);
-	if (slot >= 0 && !p->held_back) {
-		begin(c, p, slot, PHASE_COMMIT);
-		w = &c->workers[slot];
-		w->waits_promotion = true;
-		return;
-	}
-	slot = pick_ready(c, program);
-	if (slot < 0 || (p->executor.next < 0 && one_is_coming(c, program)))
-		return;
-	begin(c, p, slot, PHASE_STOP);
-	worker_stop(c, &c->workers[slot], AFTER_RESTART, "becomes executor");
-}
-
-void executor_run(struct core *c)
-{
-	if (!election_may_promote(c) || lifecycle_is_stopping(c))
-		return;
-	for (int i = 0; i < c->program_slots; i++) {
-		struct program *p = &c->programs[i];
-
-		if (p->used && p->executor.exists && !p->leaving && p->wanted > 0 &&
-			p->executor.state == EXECUTOR_NONE && p->executor.not_before_ns <= c->now_ns)
-			run_one(c, i);
-	}
-}
-
-bool executor_claims_spawn(struct core *c, struct worker *w)
-{
-	struct program *p = &c->programs[w->program];
-	struct executor *x = &p->executor;
-	int slot = core_worker_slot(c, w);
-
-	if (!x->exists || p->settings->promote != PROMOTE_RESPAWN || lifecycle_is_stopping(c))
-		return false;
-	if (x->state == EXECUTOR_NONE && election_may_promote(c) && x->not_before_ns <= c->now_ns &&
-		(x->next < 0 || x->next == slot))
-		begin(c, p, slot, PHASE_COMMIT);
-	if (x->state != EXECUTOR_PROMOTING || x->worker != slot || x->phase != PHASE_COMMIT)
-		return false;
-	worker_rest(c, w, WORKER_BACKOFF, "waits for its promotion");
-	w->waits_promotion = true;
-	w->deadline_ns = c->now_ns + COMMIT_NS;
-	return true;
-}
-
-/* --- for the election ---------------------------------------------------------------------- */
-bool executor_all_none(const struct core *c)
-{
-	for (int i = 0; i < c->program_slots; i++) {
-		const struct program *p = &c->programs[i];
-
-		if (p->used && p->executor.exists && p->executor.state != EXECUTOR_NONE)
-			return false;
-	}
-	return true;
-}
-
-bool executor_any_unkillable(const struct core *c)
-{
-	for (int i = 0; i < c->program_slots; i++) {
-		const struct program *p = &c->programs[i];
-		const struct worker *w;
-
-		if (!p->used || !p->executor.exists || p->executor.state == EXECUTOR_NONE ||
-			p->executor.worker < 0)
-			continue;
-		w = &c->workers[p->executor.worker];
-		if (w->kill_sent && w->tree &&
-			c->now_ns - w->kill_ns >= c->config->scheduler.kill_grace_ns)
-			return true;
-	}
-	return false;
-}
-
-bool executor_any_possible(const struct core *c)
-{
-	for (int i = 0; i < c->program_slots; i++) {
-		const struct program *p = &c->programs[i];
-
-		if (!p->used || !p->executor.exists || p->wanted == 0)
-			continue;
-		if (p->executor.state != EXECUTOR_NONE)
-			return true;
-		for (int j = core_next_worker(c, i, -1); j >= 0; j = core_next_worker(c, i, j)) {
-			enum worker_state s = c->workers[j].state;
-
-			if (worker_is_candidate(&c->workers[j]) || s == WORKER_STANDBY ||
-				(p->settings->promote == PROMOTE_RESPAWN && s == WORKER_STARTING))
-				return true;
-		}
-	}
-	return false;
-}
-
-void executor_extend_all(struct core *c)
-{
-	for (int i = 0; i < c->program_slots; i++) {
-		struct program *p = &c->programs[i];
-		struct action *a;
-
-		if (!p->used || !p->executor.exists || !p->executor.shown)
-			continue;
-		a = push(c, p, ACTION_PAGE_EXTEND);
-		a->soft_ns = c->election.soft_ns;
-		a->deadline_ns = c->election.hard_ns;
-	}
-}
-
-void executor_hello(struct core *c, struct worker *w)
-{
-	struct program *p = &c->programs[w->program];
-
-	if (!executor_is(c, w) || !p->executor.shown)
-		return;
-	if (p->executor.state == EXECUTOR_EXECUTING) {
-		push(c, p, ACTION_TELL_PROMOTE)->number = c->election.ttl_ns / CORE_MS;
-	} else if (p->executor.state == EXECUTOR_DRAINING && w->alive) {
-		struct action *a = push(c, p, ACTION_TELL_DEMOTE);
-
-		a->reason_code = lifecycle_is_stopping(c) ? DEMOTE_SHUTDOWN : DEMOTE_HANDOFF;
-		a->number = p->executor.deadline_ns > c->now_ns
-			? (p->executor.deadline_ns - c->now_ns) / CORE_MS
-			: 0;
-	}
 }

@@ -7,7 +7,7 @@
 #include "supervisor/core/worker_fsm.h"
 
 /* Programs start without the lock database's first answer after this. */
-#define GATE_NS	      (1 * CORE_SECOND)
+#define GATE_NS       (1 * CORE_SECOND)
 #define QUICK_STOP_NS (2 * CORE_SECOND)
 #define QUICK_ALL_NS  (10 * CORE_SECOND)
 #define KILL_ALL_NS   (10 * CORE_SECOND)
@@ -37,19 +37,21 @@ bool lifecycle_is_stopping(const struct core *c)
 
 int64_t lifecycle_stop_ns(const struct core *c, int64_t own_ns)
 {
-	return c->lifecycle.mode >= SHUTDOWN_QUICK && own_ns > QUICK_STOP_NS ? QUICK_STOP_NS : own_ns;
+	return c->lifecycle.mode >= SHUTDOWN_QUICK && own_ns > QUICK_STOP_NS ? QUICK_STOP_NS
+									     : own_ns;
 }
 
 /* A stage that this configuration does not have counts as up. */
 static bool skipped(const struct core *c, int stage)
 {
-	return (stage == STAGE_DATABASE || stage == STAGE_ELECTION) && !c->config->scheduler.enabled;
+	return (stage == STAGE_DATABASE || stage == STAGE_ELECTION) &&
+	       !c->config->scheduler.enabled;
 }
 
 static bool gated(const struct core *c, int stage)
 {
 	return stage == STAGE_PROGRAMS && c->config->scheduler.enabled && !c->election.decided &&
-		c->now_ns < c->lifecycle.gate_ns;
+	       c->now_ns < c->lifecycle.gate_ns;
 }
 
 /* Ask for every stage whose needs are met. */
@@ -58,14 +60,15 @@ static void climb(struct core *c)
 	struct lifecycle *l = &c->lifecycle;
 
 	for (int s = 0; s < STAGE_COUNT; s++) {
-		if ((l->asked & (1u << s)) != 0 || (needs[s] & ~l->up) != 0 || gated(c, s))
+		if (((l->asked | l->up) & (1u << s)) != 0 || (needs[s] & ~l->up) != 0 ||
+			gated(c, s))
 			continue;
-		l->asked |= 1u << s;
 		if (skipped(c, s)) {
 			l->up |= 1u << s;
 			climb(c);
 			return;
 		}
+		l->asked |= 1u << s;
 		core_push(c, ACTION_STAGE_UP)->stage = s;
 	}
 }
@@ -74,6 +77,7 @@ void lifecycle_boot(struct core *c)
 {
 	c->lifecycle.boot_ns = c->now_ns;
 	lifecycle_enter(c, LIFECYCLE_BOOT, "start");
+	c->lifecycle.gate_ns = c->lifecycle.deadline_ns = c->now_ns + GATE_NS;
 	pool_configure(c, c->config, NULL);
 	climb(c);
 }
@@ -85,13 +89,14 @@ void lifecycle_stage(struct core *c, int stage, bool ok, int status)
 	if (stage < 0 || stage >= STAGE_COUNT || (l->asked & (1u << stage)) == 0)
 		return;
 	if (!ok) {
-		lifecycle_shutdown(c, SHUTDOWN_QUICK, status != 0 ? status : 1, "a start-up stage failed");
+		lifecycle_shutdown(
+			c, SHUTDOWN_QUICK, status != 0 ? status : 1, "a start-up stage failed");
 		return;
 	}
 	l->up |= 1u << stage;
 	if (lifecycle_is_stopping(c))
 		return;
-	if (stage == STAGE_DATABASE) {
+	if (stage == STAGE_DATABASE && l->state == LIFECYCLE_BOOT) {
 		l->gate_ns = c->now_ns + GATE_NS;
 		l->deadline_ns = l->gate_ns;
 	}
@@ -126,7 +131,8 @@ static void hurry(struct core *c)
 	for (int i = 0; i < c->worker_slots; i++) {
 		struct worker *w = &c->workers[i];
 
-		if (w->used && w->state == WORKER_STOPPING && w->deadline_ns > c->now_ns + QUICK_STOP_NS)
+		if (w->used && w->state == WORKER_STOPPING &&
+			w->deadline_ns > c->now_ns + QUICK_STOP_NS)
 			w->deadline_ns = c->now_ns + QUICK_STOP_NS;
 	}
 }
@@ -179,7 +185,7 @@ static void go_down(struct core *c)
 
 	lifecycle_enter(c, LIFECYCLE_DOWN, l->reason);
 	for (int s = STAGE_COUNT - 1; s >= 0; s--) {
-		if ((l->asked & (1u << s)) != 0 && !skipped(c, s))
+		if ((l->asked & (1u << s)) != 0)
 			core_push(c, ACTION_STAGE_DOWN)->stage = s;
 	}
 	l->up = 0;

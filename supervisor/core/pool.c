@@ -32,8 +32,8 @@ static int free_program(struct core *c)
 	return -1;
 }
 
-static void init_program(struct core *c, struct program *p, const struct config *config,
-	int position)
+static void init_program(
+	struct core *c, struct program *p, const struct config *config, int position)
 {
 	const struct config_program *s = &config->programs[position];
 
@@ -57,7 +57,9 @@ static void change_program(struct core *c, struct program *p, const struct confi
 	const struct config_program *s = &config->programs[position];
 	int slot = core_program_slot(c, p);
 
-	if (s->workers != p->settings->workers)
+	if (class == DIFF_ADDED) /* its workers of before are still on their way out */
+		p->started = s->autostart;
+	if (class == DIFF_ADDED || s->workers != p->settings->workers)
 		p->count = s->workers;
 	p->config = config;
 	p->settings = s;
@@ -137,7 +139,7 @@ bool pool_is_ready(const struct core *c, int program)
 
 	for (int i = next(c, program, -1); i >= 0; i = next(c, program, i))
 		ready += c->workers[i].state == WORKER_STANDBY ||
-			(c->workers[i].state == WORKER_RUNNING && c->workers[i].ready);
+			 (c->workers[i].state == WORKER_RUNNING && c->workers[i].ready);
 	return p->wanted > 0 && ready >= p->wanted;
 }
 
@@ -216,7 +218,8 @@ static int add_worker(struct core *c, int program, int index)
 	return -1;
 }
 
-static bool waits_for_election(const struct core *c, const struct program *p, const struct worker *w)
+static bool waits_for_election(
+	const struct core *c, const struct program *p, const struct worker *w)
 {
 	enum election_state s = c->election.state;
 
@@ -225,7 +228,7 @@ static bool waits_for_election(const struct core *c, const struct program *p, co
 	if (c->now_ns >= c->lifecycle.boot_ns + FIRST_ELECTION_NS)
 		return false;
 	return s == ELECTION_ACQUIRING || (s == ELECTION_OFF && c->config->scheduler.enabled) ||
-		!c->election.decided;
+	       !c->election.decided;
 }
 
 static void run_worker(struct core *c, struct program *p, struct worker *w)
@@ -234,15 +237,21 @@ static void run_worker(struct core *c, struct program *p, struct worker *w)
 		return;
 	if (p->leaving || w->index >= p->count) {
 		w->remove = true;
-		worker_stop(c, w, AFTER_STOPPED, p->leaving ? "its program was taken out" : "scaled down");
+		worker_stop(c, w, AFTER_STOPPED,
+			p->leaving ? "its program was taken out" : "scaled down");
 		return;
 	}
 	if (!p->started) {
-		if (w->state != WORKER_STOPPED && w->state != WORKER_EXITED &&
-			w->state != WORKER_FATAL && w->state != WORKER_STOPPING)
+		if (w->waits_promotion ||
+			(w->state != WORKER_STOPPED && w->state != WORKER_EXITED &&
+				w->state != WORKER_FATAL && w->state != WORKER_STOPPING))
 			worker_stop(c, w, AFTER_STOPPED, "stopped by an operator");
 		else if (w->state == WORKER_STOPPING)
 			w->after = AFTER_STOPPED;
+		return;
+	}
+	if (w->state == WORKER_STANDBY && p->settings->executor != EXECUTOR_ONLY) {
+		worker_stop(c, w, AFTER_RESTART, "no longer only where the lock is held");
 		return;
 	}
 	if (w->state == WORKER_STOPPED && !w->parked && !w->waits_promotion && !p->held_back &&
@@ -254,7 +263,7 @@ static void run_worker(struct core *c, struct program *p, struct worker *w)
 static bool in_transition(const struct worker *w)
 {
 	return w->state == WORKER_STARTING || w->state == WORKER_STOPPING ||
-		w->state == WORKER_BACKOFF;
+	       w->state == WORKER_BACKOFF;
 }
 
 static void run_replacement(struct core *c, struct program *p)
@@ -267,7 +276,8 @@ static void run_replacement(struct core *c, struct program *p)
 		if (w->remove)
 			continue;
 		if (w->generation == p->generation &&
-			(w->state == WORKER_FATAL || (w->state == WORKER_BACKOFF && w->failures > 1))) {
+			(w->state == WORKER_FATAL ||
+				(w->state == WORKER_BACKOFF && w->failures > 1))) {
 			p->replacing = false;
 			p->replace_failed = true;
 			core_report(c, REPORT_PROGRAM, slot, i, 0, 0,
@@ -283,7 +293,8 @@ static void run_replacement(struct core *c, struct program *p)
 	}
 	if (candidate < 0) {
 		p->replacing = false;
-		core_report(c, REPORT_PROGRAM, slot, -1, 0, 0, "every worker is of the new version");
+		core_report(
+			c, REPORT_PROGRAM, slot, -1, 0, 0, "every worker is of the new version");
 		return;
 	}
 	worker_stop(c, &c->workers[candidate], AFTER_RESTART, "replaced by the new version");
@@ -296,7 +307,7 @@ static void run_program(struct core *c, int slot)
 
 	p->wanted = p->started && !p->leaving ? p->count : 0;
 	check_dependencies(c, p);
-	for (int i = 0; i < p->wanted; i++) {
+	for (int i = 0; i < p->count && !p->leaving; i++) { /* also to be shown as stopped */
 		if (core_find_worker(c, slot, i) < 0)
 			add_worker(c, slot, i);
 	}
@@ -305,7 +316,7 @@ static void run_program(struct core *c, int slot)
 	if (p->settings->executor == EXECUTOR_NO && p->executor.exists) {
 		if (p->executor.state == EXECUTOR_NONE)
 			p->executor.exists = false;
-		else if (p->executor.state == EXECUTOR_EXECUTING)
+		else if (p->executor.state != EXECUTOR_DRAINING)
 			executor_drain(c, p, 0, true, "no longer a candidate program");
 	}
 	if (p->replacing)
@@ -319,15 +330,22 @@ static void run_program(struct core *c, int slot)
 /* Indices are filled in one pass over the slots when a whole program is new. */
 void pool_run(struct core *c)
 {
+	bool again = true;
+
 	if (lifecycle_is_stopping(c) || (c->lifecycle.up & STAGE_BIT(PROGRAMS)) == 0)
 		return;
-	for (int i = 0; i < c->program_slots; i++) {
-		struct program *p = &c->programs[i];
+	/* What one program does may be what another one waits for. */
+	for (int round = 0; again && round <= c->program_slots; round++) {
+		again = false;
+		for (int i = 0; i < c->program_slots; i++) {
+			struct program *p = &c->programs[i];
 
-		if (!p->used || !p->dirty)
-			continue;
-		p->dirty = false;
-		run_program(c, i);
+			if (!p->used || !p->dirty)
+				continue;
+			p->dirty = false;
+			again = true;
+			run_program(c, i);
+		}
 	}
 }
 
@@ -418,6 +436,8 @@ void pool_scale(struct core *c, int program, int count)
 	struct program *p = &c->programs[program];
 
 	p->count = count < 0 ? 0 : count;
+	if (p->settings->executor == EXECUTOR_ONLY && p->count > 1)
+		p->count = 1;
 	p->dirty = true;
 }
 
@@ -444,8 +464,8 @@ void pool_stop_levels(struct core *c)
 	c->lifecycle.stop_level = level;
 	for (int i = 0; i < c->worker_slots; i++) {
 		struct worker *w = &c->workers[i];
-		bool now = w->used && (c->programs[w->program].settings->level >= level ||
-					      executor_is(c, w));
+		bool now = w->used &&
+			   (c->programs[w->program].settings->level >= level || executor_is(c, w));
 
 		if (now && (w->state == WORKER_RUNNING || w->state == WORKER_STARTING))
 			worker_stop(c, w, AFTER_STOPPED, "the supervisor stops");

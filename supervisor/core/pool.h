@@ -1,4 +1,5 @@
-/* Wanted against actual workers: start order, scale, replacement of changed programs, stop order. */
+/* Wanted against actual workers: start order, scale, replacement of changed programs, stop order.
+ */
 #ifndef BATON_CORE_POOL_H
 #define BATON_CORE_POOL_H
 

@@ -1,18 +1,14 @@
+/* One worker: the machine. What follows an end is in worker_end.c. */
 #include <assert.h>
 #include <stddef.h>
 
-#include "supervisor/core/worker_fsm.h"
-#include "supervisor/core/backoff.h"
+#include "supervisor/core/worker_internal.h"
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
 #include "supervisor/core/pool.h"
 
-/* A worker that was ready this long before it ended was healthy: its next start is not delayed. */
-#define HEALTHY_NS (10 * CORE_SECOND)
 /* fork and exec together; only a hung file system takes this long. */
 #define EXEC_NS (30 * CORE_SECOND)
-/* SIGKILL is sent again, and said again, while a tree does not end. */
-#define REKILL_NS (5 * CORE_SECOND)
 
 static const char *const event_names[] = {
 #define X(name) #name,
@@ -25,13 +21,8 @@ const char *worker_event_name(enum worker_event e)
 	return event_names[e];
 }
 
-static struct program *program_of(struct core *c, const struct worker *w)
-{
-	return &c->programs[w->program];
-}
-
 /* The one setter. */
-static void worker_enter(struct core *c, struct worker *w, enum worker_state s, const char *reason)
+void worker_enter(struct core *c, struct worker *w, enum worker_state s, const char *reason)
 {
 	enum worker_state from = w->state;
 
@@ -41,8 +32,9 @@ static void worker_enter(struct core *c, struct worker *w, enum worker_state s, 
 	w->deadline_ns = 0;
 	if (s != WORKER_RUNNING)
 		w->ready = false;
-	program_of(c, w)->dirty = true;
-	core_report(c, REPORT_WORKER, w->program, core_worker_slot(c, w), (int)from, (int)s, reason);
+	worker_program(c, w)->dirty = true;
+	core_report(
+		c, REPORT_WORKER, w->program, core_worker_slot(c, w), (int)from, (int)s, reason);
 	pool_worker_changed(c, w);
 }
 
@@ -59,7 +51,7 @@ bool worker_is_candidate(const struct worker *w)
 /* --- starting ------------------------------------------------------------------------------ */
 static void spawn(struct core *c, struct worker *w, bool held, int env, uint64_t term)
 {
-	struct program *p = program_of(c, w);
+	struct program *p = worker_program(c, w);
 	struct action *a;
 
 	w->id = ++c->next_spawn_id;
@@ -67,7 +59,7 @@ static void spawn(struct core *c, struct worker *w, bool held, int env, uint64_t
 	w->generation = p->generation;
 	w->tree = true;
 	w->alive = w->ready = w->draining = w->term_sent = w->kill_sent = false;
-	w->waits_promotion = w->spawn_failed = false;
+	w->waits_promotion = w->spawn_failed = w->execed = false;
 	w->held = held;
 	w->pid = 0;
 	w->executor_env = env;
@@ -94,7 +86,7 @@ void worker_spawn_executor(struct core *c, struct worker *w, uint64_t term)
 
 static void start(struct core *c, struct worker *w, const struct event *e)
 {
-	struct program *p = program_of(c, w);
+	struct program *p = worker_program(c, w);
 
 	(void)e;
 	if (lifecycle_is_stopping(c)) {
@@ -109,8 +101,13 @@ static void start(struct core *c, struct worker *w, const struct event *e)
 	}
 	if (executor_claims_spawn(c, w))
 		return;
-	spawn(c, w, false,
-		p->executor.exists && p->settings->promote == PROMOTE_RESPAWN ? 0 : -1, 0);
+	spawn(c, w, false, p->executor.exists && p->settings->promote == PROMOTE_RESPAWN ? 0 : -1,
+		0);
+}
+
+void worker_begin(struct core *c, struct worker *w)
+{
+	start(c, w, NULL);
 }
 
 static void spawned(struct core *c, struct worker *w, const struct event *e)
@@ -118,13 +115,7 @@ static void spawned(struct core *c, struct worker *w, const struct event *e)
 	w->alive = true;
 	w->pid = e->pid;
 	if (w->held && w->state == WORKER_STARTING)
-		executor_handle(c, program_of(c, w), EXECUTOR_EVENT_FORKED, e);
-}
-
-static void spawned_late(struct core *c, struct worker *w, const struct event *e)
-{
-	spawned(c, w, e);
-	w->after = w->after == AFTER_RESTART ? AFTER_RESTART : AFTER_STOPPED;
+		executor_handle(c, worker_program(c, w), EXECUTOR_EVENT_FORKED, e);
 }
 
 static void become_ready(struct core *c, struct worker *w)
@@ -145,6 +136,7 @@ static void execed(struct core *c, struct worker *w, const struct event *e)
 {
 	(void)e;
 	w->held = false;
+	w->execed = true;
 	if (w->settings->ready == READY_NOTIFY) {
 		w->deadline_ns = c->now_ns + w->settings->ready_timeout_ns;
 	} else if (w->settings->startsecs_ns <= 0) {
@@ -166,11 +158,13 @@ static void send_kill(struct core *c, struct worker *w)
 {
 	struct action *a;
 	bool tree = w->settings->kill_tree || executor_is(c, w) ||
-		w->settings->executor != EXECUTOR_NO;
+		    w->settings->executor != EXECUTOR_NO;
 
 	w->kill_ns = w->kill_sent ? w->kill_ns : c->now_ns;
 	w->kill_sent = true;
-	w->deadline_ns = c->now_ns + REKILL_NS;
+	w->deadline_ns = c->now_ns + WORKER_REKILL_NS;
+	if (w->pid == 0)
+		return; /* not forked yet: SPAWNED comes, then again */
 	a = core_push(c, tree ? ACTION_KILL_TREE : ACTION_SIGNAL);
 	a->worker = core_worker_slot(c, w);
 	a->id = w->id;
@@ -186,7 +180,7 @@ static void send_term(struct core *c, struct worker *w)
 	w->term_sent = true;
 	w->deadline_ns = c->now_ns + lifecycle_stop_ns(c, w->settings->stopwaitsecs_ns);
 	if (!w->alive && w->pid == 0)
-		return; /* not forked yet: SPAWNED comes, the deadline kills */
+		return; /* not forked yet: SPAWNED comes, then again */
 	a = core_push(c, ACTION_SIGNAL);
 	a->worker = core_worker_slot(c, w);
 	a->id = w->id;
@@ -196,22 +190,33 @@ static void send_term(struct core *c, struct worker *w)
 
 static void stop(struct core *c, struct worker *w, const struct event *e)
 {
-	struct program *p = program_of(c, w);
+	struct program *p = worker_program(c, w);
+	bool executor = executor_is(c, w);
 
 	(void)e;
-	if (executor_is(c, w) && p->executor.state != EXECUTOR_PROMOTING &&
-		!p->executor.drained) {
-		worker_enter(c, w, WORKER_STOPPING, w->reason);
+	worker_enter(c, w, WORKER_STOPPING, w->reason);
+	if (executor && p->executor.state == EXECUTOR_PROMOTING) {
+		if (p->executor.phase != PHASE_STOP)
+			executor_withdraw(c, w);
+	} else if (executor && !p->executor.drained) {
 		w->draining = true;
 		executor_drain(c, p, lifecycle_is_stopping(c) ? 1 : 0, true, "its worker stops");
 		return;
 	}
-	worker_enter(c, w, WORKER_STOPPING, w->reason);
-	if (w->held) { /* it has not begun: nothing to be graceful about */
+	if (w->held) /* it has not begun: nothing to be graceful about */
 		send_kill(c, w);
-		return;
-	}
-	send_term(c, w);
+	else
+		send_term(c, w);
+}
+
+static void spawned_late(struct core *c, struct worker *w, const struct event *e)
+{
+	w->alive = true;
+	w->pid = e->pid;
+	if (w->kill_sent)
+		send_kill(c, w);
+	else if (w->term_sent)
+		send_term(c, w);
 }
 
 static void drained(struct core *c, struct worker *w, const struct event *e)
@@ -221,188 +226,34 @@ static void drained(struct core *c, struct worker *w, const struct event *e)
 		send_term(c, w);
 }
 
+/* An executor's page first. */
 static void kill_now(struct core *c, struct worker *w, const struct event *e)
 {
+	struct program *p = worker_program(c, w);
+
 	(void)e;
 	if (w->state != WORKER_STOPPING)
 		worker_enter(c, w, WORKER_STOPPING, w->reason);
 	w->draining = false;
-	send_kill(c, w);
-}
-
-/* The exit decides what follows when the rest of the tree is gone. */
-static enum worker_after after_exit(struct core *c, struct worker *w, bool was_ready)
-{
-	const struct config_program *s = w->settings;
-	bool expected = false;
-
-	if (!was_ready) {
-		w->failures++;
-		if (s->startretries >= 0 && w->failures > s->startretries)
-			return AFTER_FATAL;
-		return AFTER_BACKOFF;
-	}
-	for (size_t i = 0; i < s->exitcode_count && w->exit_signal == 0; i++)
-		expected = expected || s->exitcodes[i] == w->exit_code;
-	if (s->autorestart == AUTORESTART_NO ||
-		(s->autorestart == AUTORESTART_UNEXPECTED && expected))
-		return AFTER_EXITED;
-	w->repeats = c->now_ns - w->ready_ns >= HEALTHY_NS ? 0 : w->repeats + 1;
-	if (w->repeats > 1 && !s->restart_linear)
-		return AFTER_BACKOFF;
-	return AFTER_RESTART;
-}
-
-static void record_exit(struct worker *w, const struct event *e)
-{
-	w->alive = false;
-	w->exit_code = e->code;
-	w->exit_signal = e->signal;
-	w->exit_oom = e->oom;
-}
-
-static void collect(struct core *c, struct worker *w)
-{
-	struct action *a = core_push(c, ACTION_COLLECT);
-
-	a->worker = core_worker_slot(c, w);
-	a->id = w->id;
-	a->tree = w->settings->kill_tree || w->settings->executor != EXECUTOR_NO;
-	/* Asked to stop: the rest of the tree gets the same signal and the rest of the time. */
-	a->signal = w->term_sent && !w->kill_sent ? w->settings->stopsignal : 9;
-}
-
-static void died(struct core *c, struct worker *w, const struct event *e)
-{
-	bool was_ready = w->state == WORKER_RUNNING;
-	struct program *p = program_of(c, w);
-
-	record_exit(w, e);
-	w->after = after_exit(c, w, was_ready);
-	worker_enter(c, w, WORKER_STOPPING, was_ready ? "exited" : "exited too quickly");
-	w->deadline_ns = c->now_ns + REKILL_NS;
-	if (executor_is(c, w))
-		executor_handle(c, p, EXECUTOR_EVENT_DIED, e);
-	w->kill_ns = c->now_ns;
-	collect(c, w);
-}
-
-static void died_stopping(struct core *c, struct worker *w, const struct event *e)
-{
-	struct program *p = program_of(c, w);
-
-	record_exit(w, e);
-	if (w->deadline_ns == 0)
-		w->deadline_ns = c->now_ns + REKILL_NS;
-	if (executor_is(c, w))
-		executor_handle(c, p, EXECUTOR_EVENT_DIED, e);
-	collect(c, w);
-}
-
-static void spawn_failed(struct core *c, struct worker *w, const struct event *e)
-{
-	struct program *p = program_of(c, w);
-
-	(void)e;
-	w->spawn_failed = true;
-	w->exit_code = -1;
-	if (!w->alive) { /* nothing was forked */
-		w->after = after_exit(c, w, false);
-		worker_enter(c, w, WORKER_STOPPING, "cannot start");
-		w->tree = false;
-		if (executor_is(c, w))
-			executor_handle(c, p, EXECUTOR_EVENT_DIED, e);
-		worker_handle(c, w, WORKER_EVENT_GONE, e);
-		return;
-	}
-	/* forked, exec failed: DIED follows from the reaper */
-	w->reason = "cannot start";
-}
-
-static void spawn_failed_stopping(struct core *c, struct worker *w, const struct event *e)
-{
-	w->spawn_failed = true;
-	if (!w->alive)
-		worker_handle(c, w, WORKER_EVENT_GONE, e);
-}
-
-static void enter_backoff(struct core *c, struct worker *w)
-{
-	const struct config_program *s = w->settings;
-	int n = w->failures > 0 ? w->failures : w->repeats - 1;
-	int64_t delay;
-
-	if (s->restart_linear)
-		delay = backoff_linear(s->restart_backoff_ns, n);
-	else
-		delay = backoff_doubling(s->restart_backoff_ns, s->restart_backoff_max_ns, n,
-			s->restart_jitter ? core_random(c) : 0);
-	worker_enter(c, w, WORKER_BACKOFF, w->spawn_failed ? "cannot start" : "exited too quickly");
-	w->deadline_ns = c->now_ns + (delay > 0 ? delay : 1);
-}
-
-static void come_to_rest(struct core *c, struct worker *w)
-{
-	struct program *p = program_of(c, w);
-
-	switch (w->after) {
-	case AFTER_STOPPED:
-		worker_enter(c, w, WORKER_STOPPED, w->reason);
-		break;
-	case AFTER_RESTART:
-		w->restarts++;
-		start(c, w, NULL);
-		break;
-	case AFTER_BACKOFF:
-		w->restarts++;
-		enter_backoff(c, w);
-		break;
-	case AFTER_EXITED:
-		worker_enter(c, w, WORKER_EXITED, w->reason);
-		if (p->settings->on_exit == ON_END_EXIT)
-			lifecycle_shutdown(c, SHUTDOWN_GRACEFUL, 0, "a program with on_exit = exit ended");
-		break;
-	case AFTER_FATAL:
-		worker_enter(c, w, WORKER_FATAL,
-			w->spawn_failed ? "cannot start" : "exited too quickly, too often");
-		if (p->settings->fatal_retry_ns > 0)
-			w->deadline_ns = c->now_ns + p->settings->fatal_retry_ns;
-		if (p->settings->on_fatal == ON_END_EXIT)
-			lifecycle_shutdown(c, SHUTDOWN_GRACEFUL, 70, "a program with on_fatal = exit failed");
-		break;
-	}
-}
-
-static void gone(struct core *c, struct worker *w, const struct event *e)
-{
-	struct program *p = program_of(c, w);
-
-	w->tree = w->alive = w->held = w->draining = false;
-	w->pid = 0;
-	w->deadline_ns = 0;
-	if (lifecycle_is_stopping(c))
-		w->after = AFTER_STOPPED;
-	if (executor_is(c, w))
-		executor_handle(c, p, EXECUTOR_EVENT_GONE, e);
-	if (w->remove) {
-		worker_enter(c, w, WORKER_STOPPED, "removed");
-		w->used = false;
-		return;
-	}
-	come_to_rest(c, w);
+	if (executor_is(c, w) && p->executor.state == EXECUTOR_PROMOTING &&
+		p->executor.phase != PHASE_STOP)
+		executor_withdraw(c, w);
+	else if (executor_is(c, w) && p->executor.shown)
+		executor_handle(c, p, EXECUTOR_EVENT_LOSE, NULL); /* comes back here */
+	if (!w->kill_sent)
+		send_kill(c, w);
 }
 
 /* --- time ---------------------------------------------------------------------------------- */
 static void starting_deadline(struct core *c, struct worker *w, const struct event *e)
 {
 	(void)e;
-	if (!w->alive || w->held || w->settings->ready == READY_NOTIFY ||
+	if (!w->alive || !w->execed || w->settings->ready == READY_NOTIFY ||
 		c->now_ns - w->started_ns < w->settings->startsecs_ns) {
 		w->failures++;
-		w->after = w->settings->startretries >= 0 &&
-				w->failures > w->settings->startretries
-			? AFTER_FATAL
-			: AFTER_BACKOFF;
+		w->after = w->settings->startretries >= 0 && w->failures > w->settings->startretries
+				   ? AFTER_FATAL
+				   : AFTER_BACKOFF;
 		w->reason = "not ready in time";
 		kill_now(c, w, NULL);
 		return;
@@ -410,25 +261,19 @@ static void starting_deadline(struct core *c, struct worker *w, const struct eve
 	become_ready(c, w);
 }
 
+/* The only deadline of a running worker is its watchdog. */
 static void running_deadline(struct core *c, struct worker *w, const struct event *e)
 {
-	(void)e;
-	/* The only deadline of a running worker is its watchdog. An executor loses the baton first:
-	 * killing it clears its page before anything else. */
 	w->after = AFTER_RESTART;
 	w->repeats++;
 	w->reason = "watchdog: no WATCHDOG=1 in time";
-	worker_enter(c, w, WORKER_STOPPING, w->reason);
-	if (executor_is(c, w))
-		executor_handle(c, program_of(c, w), EXECUTOR_EVENT_LOSE, NULL);
-	if (!w->kill_sent)
-		send_kill(c, w);
+	kill_now(c, w, e);
 }
 
 static void stopping_deadline(struct core *c, struct worker *w, const struct event *e)
 {
 	(void)e;
-	if (w->kill_sent && c->now_ns - w->kill_ns >= REKILL_NS)
+	if (w->kill_sent && c->now_ns - w->kill_ns >= WORKER_REKILL_NS)
 		core_report(c, REPORT_WORKER, w->program, core_worker_slot(c, w), WORKER_STOPPING,
 			WORKER_STOPPING, "does not end after SIGKILL");
 	send_kill(c, w);
@@ -469,6 +314,7 @@ static void stop_resting(struct core *c, struct worker *w, const struct event *e
 {
 	(void)e;
 	w->waits_promotion = false;
+	executor_withdraw(c, w);
 	if (w->remove) {
 		worker_enter(c, w, WORKER_STOPPED, "removed");
 		w->used = false;
@@ -491,7 +337,10 @@ struct worker_rule {
 	void (*run)(struct core *c, struct worker *w, const struct event *e);
 };
 
-#define IGNORE {ignore}
+#define IGNORE                                                                                     \
+	{                                                                                          \
+		ignore                                                                             \
+	}
 #define S(name) WORKER_##name
 #define E(name) WORKER_EVENT_##name
 
@@ -519,20 +368,20 @@ static const struct worker_rule rules[WORKER_STATE_COUNT][WORKER_EVENT_COUNT] = 
 	},
 	[S(STARTING)] = {
 		[E(START)] = IGNORE, [E(STOP)] = {stop}, [E(KILL)] = {kill_now},
-		[E(SPAWNED)] = {spawned}, [E(SPAWN_FAILED)] = {spawn_failed}, [E(EXECED)] = {execed},
-		[E(READY)] = {said_ready}, [E(DIED)] = {died}, [E(EXTEND)] = {extend},
+		[E(SPAWNED)] = {spawned}, [E(SPAWN_FAILED)] = {worker_spawn_failed}, [E(EXECED)] = {execed},
+		[E(READY)] = {said_ready}, [E(DIED)] = {worker_died}, [E(EXTEND)] = {extend},
 		[E(WATCHDOG)] = IGNORE, [E(DEADLINE)] = {starting_deadline}, [E(DRAINED)] = IGNORE,
 	},
 	[S(RUNNING)] = {
 		[E(START)] = IGNORE, [E(STOP)] = {stop}, [E(KILL)] = {kill_now},
-		[E(EXECED)] = IGNORE, [E(READY)] = IGNORE, [E(DIED)] = {died}, [E(EXTEND)] = {extend},
+		[E(EXECED)] = IGNORE, [E(READY)] = IGNORE, [E(DIED)] = {worker_died}, [E(EXTEND)] = {extend},
 		[E(WATCHDOG)] = {watchdog}, [E(DEADLINE)] = {running_deadline}, [E(DRAINED)] = IGNORE,
 	},
 	[S(STOPPING)] = {
 		[E(START)] = {start_later}, [E(STOP)] = IGNORE, [E(KILL)] = {kill_now},
-		[E(SPAWNED)] = {spawned_late}, [E(SPAWN_FAILED)] = {spawn_failed_stopping},
-		[E(EXECED)] = IGNORE, [E(READY)] = IGNORE, [E(DIED)] = {died_stopping},
-		[E(GONE)] = {gone}, [E(DRAINED)] = {drained}, [E(EXTEND)] = {extend},
+		[E(SPAWNED)] = {spawned_late}, [E(SPAWN_FAILED)] = {worker_spawn_failed_stopping},
+		[E(EXECED)] = IGNORE, [E(READY)] = IGNORE, [E(DIED)] = {worker_died_stopping},
+		[E(GONE)] = {worker_gone}, [E(DRAINED)] = {drained}, [E(EXTEND)] = {extend},
 		[E(WATCHDOG)] = IGNORE, [E(DEADLINE)] = {stopping_deadline},
 	},
 };

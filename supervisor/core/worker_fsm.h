@@ -5,25 +5,25 @@
 #include "supervisor/core/core.h"
 
 #define WORKER_EVENTS(X)                                                                           \
-	X(START)	/* run it */                                                               \
-	X(STOP)		/* gracefully; worker->after says what follows */                          \
-	X(KILL)		/* at once; worker->after says what follows */                             \
+	X(START) /* run it */                                                                      \
+	X(STOP)  /* gracefully; worker->after says what follows */                                 \
+	X(KILL)  /* at once; worker->after says what follows */                                    \
 	X(SPAWNED)                                                                                 \
 	X(SPAWN_FAILED)                                                                            \
 	X(EXECED)                                                                                  \
 	X(READY)                                                                                   \
 	X(DIED)                                                                                    \
 	X(GONE)                                                                                    \
-	X(DRAINED)	/* the executor machine has taken the baton from it */                     \
-	X(EXTEND)	/* EXTEND_TIMEOUT_USEC */                                                  \
-	X(WATCHDOG)	/* WATCHDOG=1 */                                                           \
-	X(DEADLINE)	/* of the state */
+	X(DRAINED)  /* the executor machine has taken the baton from it */                         \
+	X(EXTEND)   /* EXTEND_TIMEOUT_USEC */                                                      \
+	X(WATCHDOG) /* WATCHDOG=1 */                                                               \
+	X(DEADLINE) /* of the state */
 
 enum worker_event {
 #define X(name) WORKER_EVENT_##name,
 	WORKER_EVENTS(X)
 #undef X
-	WORKER_EVENT_COUNT
+		WORKER_EVENT_COUNT
 };
 
 /* E may be NULL for START, STOP, KILL, DRAINED, DEADLINE. */
