@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH_LIMIT = 4096 };
+enum { WIDTH_LIMIT = 4096, RESULT_LIMIT = 64 << 20 };
 
 struct directive { /* %(name)<flags><width>.<precision><conversion> */
 	const char *name;
@@ -202,6 +202,11 @@ const char *expand(
 			err_set(e, ERR_CONFIG,
 				"a bare '%%' (in '%.20s'): write '%%%%' for the sign itself",
 				p - 1);
+			return NULL;
+		}
+		if (out.length > RESULT_LIMIT) {
+			err_set(e, ERR_LIMIT, "longer than %d MiB when expanded",
+				RESULT_LIMIT >> 20);
 			return NULL;
 		}
 		next = strchr(p, '%');

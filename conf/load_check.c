@@ -95,7 +95,10 @@ static void check_fast(
 	if (p->shell &&
 		words_split(&l->scratch, w->command, WORDS_POSIX, &words, &count, NULL) == 0)
 		argv = words;
-	why = fastcheck(&l->scratch, argv, w->environment, w->environment_count);
+	why = fastcheck(&l->scratch, argv, w->environment, w->environment_count,
+		w->directory[0]           ? w->directory
+		: l->config->directory[0] ? l->config->directory
+					  : ".");
 	if (why)
 		say(l, p, true, "command", why);
 }

@@ -33,9 +33,14 @@ char **preset_arguments(struct arena *a, const struct preset *p, char *const *ar
 /* The bind option in ARGV that would compete with `sockets`, or NULL. */
 const char *preset_own_bind(const struct preset *p, char *const *argv);
 
+/* The value of the last such option ("-w" or "--workers") in ARGV, "" for one without, NULL for
+ * none. */
+const char *preset_option(char *const *argv, const char *option);
+
 /* Why the command, run as a candidate, would multiply or recycle itself behind baton's back; in
- * the arena, or NULL. ENVIRONMENT is the worker's own; the rest it inherits from this process. */
+ * the arena, or NULL. ENVIRONMENT is the worker's own; the rest it inherits from this process.
+ * gunicorn's own configuration file is looked for in DIRECTORY. */
 const char *fastcheck(struct arena *a, char *const *argv, const struct config_pair *environment,
-	size_t environment_count);
+	size_t environment_count, const char *directory);
 
 #endif

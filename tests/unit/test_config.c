@@ -359,34 +359,35 @@ static void test_groups(void **state)
 
 /* --- values ---------------------------------------------------------------------------------- */
 
+static const char every_field[] =
+	"[baton]\nname = shop\non_fatal = exit\non_supervisor_death = keep\nlog_format = "
+	"json\n"
+	"loglevel = debug\ncontrol = run.sock\nshutdown_timeout = 90s\numask = 027\n"
+	"environment = A=\"1\"\n"
+	"[scheduler]\ndatabase = sqlite:data/x.db\nlock_name = l\nttl = 90s\nwhen_held = "
+	"exit\n"
+	"fast_takeover = no\non_promote = /bin/true x\nhistory_keep = 1d\n"
+	"[socket:http]\nlisten = 127.0.0.1:8000\nbacklog = 5\nnodelay = no\n"
+	"[socket:u]\nlisten = unix:app.sock\nmode = 0600\nowner = root:root\n"
+	"[socket:six]\nlisten = [::1]:81\nv6only = yes\n"
+	"[program:web]\ncommand = /bin/true\nworkers = 4\nnumprocs_start = 2\npriority = "
+	"3\n"
+	"autostart = no\nautorestart = yes\nstartsecs = 250ms\nstartretries = -1\n"
+	"exitcodes = 0, 2 3\nstopsignal = USR1\nstopwaitsecs = 5\nstopasgroup = yes\n"
+	"user = root\nredirect_stderr = yes\nstdout_logfile = NONE\numask = 077\n"
+	"sockets = http, u\nexecutor = candidate\npromote = signal\npromote_signal = USR2\n"
+	"demote_signal = HUP\npromote_timeout = 1s\npromote_unanswered = replace\n"
+	"handoff_timeout = 2s\nready = notify\nready_timeout = 3s\nwatchdog = 4s\n"
+	"replace = signal:HUP\nrestart_backoff = 1s\nrestart_backoff_max = 2s\n"
+	"fatal_retry = 1m\non_fatal = stay\non_exit = exit\nrlimit_nofile = 100:200\n"
+	"nice = 5\noom_score_adj = -5\nno_new_privs = yes\nlog_prefix = no\nshell = yes\n";
+
 static void test_every_field(void **state)
 {
 	struct conf_test t;
-	const struct config_program *p;
 
 	(void)state;
-	conf_test_load(&t,
-		"[baton]\nname = shop\non_fatal = exit\non_supervisor_death = keep\nlog_format = "
-		"json\n"
-		"loglevel = debug\ncontrol = run.sock\nshutdown_timeout = 90s\numask = 027\n"
-		"environment = A=\"1\"\n"
-		"[scheduler]\ndatabase = sqlite:data/x.db\nlock_name = l\nttl = 90s\nwhen_held = "
-		"exit\n"
-		"fast_takeover = no\non_promote = /bin/true x\nhistory_keep = 1d\n"
-		"[socket:http]\nlisten = 127.0.0.1:8000\nbacklog = 5\nnodelay = no\n"
-		"[socket:u]\nlisten = unix:app.sock\nmode = 0600\nowner = root:root\n"
-		"[socket:six]\nlisten = [::1]:81\nv6only = yes\n"
-		"[program:web]\ncommand = /bin/true\nworkers = 4\nnumprocs_start = 2\npriority = "
-		"3\n"
-		"autostart = no\nautorestart = yes\nstartsecs = 250ms\nstartretries = -1\n"
-		"exitcodes = 0, 2 3\nstopsignal = USR1\nstopwaitsecs = 5\nstopasgroup = yes\n"
-		"user = root\nredirect_stderr = yes\nstdout_logfile = NONE\numask = 077\n"
-		"sockets = http, u\nexecutor = candidate\npromote = signal\npromote_signal = USR2\n"
-		"demote_signal = HUP\npromote_timeout = 1s\npromote_unanswered = replace\n"
-		"handoff_timeout = 2s\nready = notify\nready_timeout = 3s\nwatchdog = 4s\n"
-		"replace = signal:HUP\nrestart_backoff = 1s\nrestart_backoff_max = 2s\n"
-		"fatal_retry = 1m\non_fatal = stay\non_exit = exit\nrlimit_nofile = 100:200\n"
-		"nice = 5\noom_score_adj = -5\nno_new_privs = yes\nlog_prefix = no\nshell = yes\n");
+	conf_test_load(&t, every_field);
 	assert_loaded(&t);
 	assert_string_equal(t.config->name, "shop");
 	assert_int_equal(t.config->on_fatal, ON_END_EXIT);
@@ -409,6 +410,17 @@ static void test_every_field(void **state)
 	assert_int_equal(t.config->sockets[2].family, AF_INET6);
 	assert_string_equal(t.config->sockets[2].host, "::1");
 	assert_true(t.config->sockets[2].v6only && t.config->sockets[2].nodelay);
+	conf_test_close(&t);
+}
+
+static void test_every_field_of_a_program(void **state)
+{
+	struct conf_test t;
+	const struct config_program *p;
+
+	(void)state;
+	conf_test_load(&t, every_field);
+	assert_loaded(&t);
 	p = &t.config->programs[0];
 	assert_int_equal(p->workers, 4);
 	assert_int_equal(p->numprocs_start, 2);
@@ -628,6 +640,7 @@ int main(void)
 		cmocka_unit_test(test_cycles),
 		cmocka_unit_test(test_groups),
 		cmocka_unit_test(test_every_field),
+		cmocka_unit_test(test_every_field_of_a_program),
 		cmocka_unit_test(test_ttl_arithmetic),
 		cmocka_unit_test(test_database_default),
 		cmocka_unit_test(test_control_path),

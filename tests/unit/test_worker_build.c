@@ -257,9 +257,38 @@ static void test_fast_check(void **state)
 		"5 gunicorn workers");
 	suspect("command = ./gunicorn -w 4 a:a\nshell = yes", "4 gunicorn workers");
 	suspect("command = /usr/bin/env ./gunicorn -w 4 a:a", "4 gunicorn workers");
+	suspect("command = ./gunicorn a:a\nenvironment = GUNICORN_CMD_ARGS=\"--workers=5\"\n"
+		"preset = gunicorn",
+		NULL);
 	setenv("WEB_CONCURRENCY", "6", 1);
 	suspect("command = ./gunicorn a:a", "6 gunicorn workers");
 	unsetenv("WEB_CONCURRENCY");
+}
+
+static void test_fast_check_of_gunicorns_file(void **state)
+{
+	struct conf_test t;
+
+	(void)state;
+	with_servers(&t, "");
+	conf_test_write(t.folder, "gunicorn.conf.py",
+		"import multiprocessing\n# workers = 9\nworkers = multiprocessing.cpu_count() * 2 "
+		"+ 1\n");
+	conf_test_reload(&t, "[program:web]\nexecutor = candidate\ncommand = ./gunicorn a:a\n",
+		CONFIG_DETECT);
+	assert_warning(&t, 3, "several gunicorn workers");
+	assert_warning(&t, 3, "gunicorn.conf.py");
+	conf_test_reload(&t, "[program:web]\nexecutor = candidate\ncommand = ./gunicorn -w 1 a:a\n",
+		CONFIG_DETECT);
+	assert_int_equal(t.findings.count, 0);
+	conf_test_write(t.folder, "c.py", "workers=1\nmax_requests =500 # c\n");
+	conf_test_reload(&t, "[program:web]\nexecutor=candidate\ncommand=./gunicorn -c c.py a:a\n",
+		CONFIG_DETECT);
+	assert_warning(&t, 3, "behind baton's back (c.py)");
+	conf_test_write(t.folder, "c.py", "preload_app = False\nreload=False\nworkers=1");
+	conf_test_reload(&t, NULL, CONFIG_DETECT);
+	assert_int_equal(t.findings.count, 0);
+	conf_test_close(&t);
 }
 
 static void test_workers_auto(void **state)
@@ -284,6 +313,7 @@ int main(void)
 		cmocka_unit_test(test_presets),
 		cmocka_unit_test(test_preset_errors),
 		cmocka_unit_test(test_fast_check),
+		cmocka_unit_test(test_fast_check_of_gunicorns_file),
 		cmocka_unit_test(test_workers_auto),
 	};
 
