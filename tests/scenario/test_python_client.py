@@ -20,7 +20,7 @@ sys.path[:0] = [os.path.join(HERE, "..", "lib"), PACKAGES]
 import baton  # noqa: E402
 from baton import Baton, BatonError, Demote, NotSupervised, Promote  # noqa: E402
 import fake_supervisor  # noqa: E402
-from harness import check, equal, folder, main, skip, test  # noqa: E402
+from harness import BATON, Instance, check, equal, folder, main, skip, test  # noqa: E402
 
 STATE_PAUSED = 2      # apscheduler.schedulers.base
 logging.disable(logging.CRITICAL)
@@ -402,6 +402,52 @@ def _():
         check(ran.wait(5), "it did not run")
         attachment.close()
         end(scheduler)
+
+
+GRANDCHILD = """
+import os, signal, threading
+import baton
+
+ours = baton.Baton.from_environ()
+ours.ready()
+if os.fork() == 0:      # as gunicorn's workers are: it speaks, its parent does not
+    def promote(event):
+        assert ours.is_executor() and ours.term == event.term and ours.lease_left() > 0
+        ours.busy(0)
+        print("promoted", event.term, flush=True)
+
+    ours.start(on_promote=promote,
+               on_demote=lambda event: print("demoted", event.reason, flush=True))
+    threading.Event().wait()
+signal.sigwait([signal.SIGTERM])
+"""
+
+
+@test("under the real supervisor, in a grandchild")
+def _():
+    if not os.path.exists(BATON):
+        skip("build/baton is not built (make)")
+    program = os.path.join(folder(), "program.py")
+    with open(program, "w", encoding="utf-8") as file:
+        file.write(GRANDCHILD)
+    one = Instance(f"""
+        [scheduler]
+        ttl = 5s
+        heartbeat = 500ms
+        kill_grace = 500ms
+        [program:web]
+        command = {sys.executable} {program}
+        environment = PYTHONPATH="{os.path.abspath(PACKAGES)}"
+        workers = 2
+        startsecs = 0
+        ready = notify
+        executor = candidate
+    """)
+    one.wait_for("executor", 10)
+    term = one.term()
+    one.wait_log(rf"promoted {term}\b", 5)
+    one.stop()
+    one.wait_log("demoted shutdown", 1)
 
 
 if __name__ == "__main__":

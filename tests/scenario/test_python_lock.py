@@ -20,7 +20,8 @@ sys.path[:0] = [os.path.join(HERE, "..", "lib"), PACKAGES]
 
 from baton import _sidefiles, _store  # noqa: E402
 from baton.lock import LockError, LockWrong, SchedulerLock  # noqa: E402
-from harness import check, equal, folder, main, test, wait_until  # noqa: E402
+from harness import (BATON, Instance, check, equal, folder, main, skip, test,  # noqa: E402
+                     wait_until)
 
 logging.disable(logging.CRITICAL)
 QUICK = dict(ttl=1.0, heartbeat=0.15, margin=0.3)
@@ -392,6 +393,42 @@ for _ in range(5):
     equal(terms, sorted(terms))
     equal([word for _, word in lines], ["begin", "end"] * 20)
     equal(len(set(terms)), 20)
+
+
+@test("a baton instance and a SchedulerLock take turns in one election")
+def _():
+    if not os.path.exists(BATON):
+        skip("build/baton is not built (make)")
+    path = database()
+    with SchedulerLock(path, ttl=3.0, heartbeat=0.5, margin=0.5) as lock:
+        terms = [lock.term]
+        one = Instance(f"""
+            [scheduler]
+            database = {path}
+            ttl = 3s
+            heartbeat = 500ms
+            kill_grace = 500ms
+            handoff_timeout = 500ms
+            [program:web]
+            command = sleep 1000
+            startsecs = 0
+            executor = candidate
+        """)
+        one.wait_log("lock.held_elsewhere", 5)
+        check(lock.is_held() and lock.heartbeat(), lock.last_error)
+        began = time.monotonic()
+        check(lock.release(), lock.last_error)
+        one.wait_for("executor", 5)
+        check(time.monotonic() - began < 2.5, "it waited for the ttl")      # 3 s
+        terms.append(one.term())
+        equal(lock.acquire(wait=False), False)
+        waiter = threading.Thread(target=lock.acquire)
+        waiter.start()
+        one.stop()
+        waiter.join(5)
+        check(lock.is_held(), "not taken over")
+        terms.append(lock.term)
+    equal(terms, sorted(set(terms)))
 
 
 if __name__ == "__main__":
