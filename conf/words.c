@@ -71,7 +71,7 @@ int words_split(struct arena *a, const char *text, enum words_rules rules, char 
 	size_t *ret_count, struct err *e)
 {
 	size_t count = 0, capacity = 0;
-	char **words = NULL, *word;
+	char **words = NULL, *word = NULL;
 
 	for (;;) {
 		while (is_space(*text))
