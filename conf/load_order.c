@@ -1,4 +1,5 @@
 /* The order of start: what a program depends on comes first, then lower priority, then the file. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "conf/load.h"
@@ -6,29 +7,36 @@
 struct order {
 	struct loader *l;
 	int *waiting; /* of each program: dependencies not yet placed; -1 = placed */
+	const struct config_program **sorted; /* as if nothing depended on anything */
+	size_t first;                         /* all before it in sorted are placed */
 	const struct config_program *previous;
 	int level, placed;
 };
 
-/* Whether A starts before B, with nothing between them. */
-static bool comes_first(const struct config_program *a, const struct config_program *b)
+static int by_priority(const void *a, const void *b)
 {
-	if (a->group_priority != b->group_priority)
-		return a->group_priority < b->group_priority;
-	return a->priority < b->priority;
+	const struct config_program *x = *(const struct config_program *const *)a;
+	const struct config_program *y = *(const struct config_program *const *)b;
+
+	if (x->group_priority != y->group_priority)
+		return x->group_priority < y->group_priority ? -1 : 1;
+	if (x->priority != y->priority)
+		return x->priority < y->priority ? -1 : 1;
+	return x < y ? -1 : x > y; /* in one array: the order of the file */
 }
 
-static int next_program(const struct order *o)
+static int next_program(struct order *o)
 {
 	const struct config *c = o->l->config;
-	int best = -1;
 
-	for (int i = 0; i < (int)c->program_count; i++) {
-		if (o->waiting[i] == 0 &&
-			(best < 0 || comes_first(&c->programs[i], &c->programs[best])))
-			best = i;
+	for (size_t i = o->first; i < c->program_count; i++) {
+		int index = (int)(o->sorted[i] - c->programs);
+		if (o->waiting[index] == 0)
+			return index;
+		if (o->waiting[index] < 0 && i == o->first)
+			o->first++;
 	}
-	return best;
+	return -1;
 }
 
 static void place(struct order *o, int index)
@@ -128,6 +136,10 @@ void load_order(struct loader *l)
 	o.waiting = arena_zero(l->arena, (n + 1) * sizeof(*o.waiting));
 	for (size_t i = 0; i < n; i++)
 		o.waiting[i] = (int)l->programs[i].depend_count;
+	o.sorted = arena_zero(l->arena, (n + 1) * sizeof(*o.sorted));
+	for (size_t i = 0; i < n; i++)
+		o.sorted[i] = &l->programs[i];
+	qsort(o.sorted, n, sizeof(*o.sorted), by_priority);
 	invert(l, &first, &users);
 	while ((index = next_program(&o)) >= 0) {
 		place(&o, index);
