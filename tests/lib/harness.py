@@ -12,6 +12,7 @@
             ttl = 3s
             heartbeat = 500ms
             kill_grace = 500ms
+            handoff_timeout = 500ms             # `sleep` never says demoted
             [program:web]
             command = sleep 1000
             workers = 2
@@ -32,6 +33,7 @@ test), TMPDIR (each test program has its own; must be empty at the end).
 
 import collections
 import contextlib
+import ctypes
 import faulthandler
 import http.client
 import json
@@ -63,6 +65,8 @@ SECOND = 1_000_000_000
 if not os.environ.get("BATON_TEST_ID"):
     os.environ["BATON_TEST_ID"] = f"alone-{os.getpid()}-{time.monotonic_ns()}"
 TEST_ID = os.environ["BATON_TEST_ID"]
+# Orphans come to us and not to init, so that nothing escapes the check for what was left running.
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)     # PR_SET_CHILD_SUBREAPER
 for _name in ("NOTIFY_SOCKET", "BATON_CONTROL", "BATON_LEASE_FD", "BATON_CHANNEL_FD", "LISTEN_FDS",
               "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "NO_COLOR"):
     os.environ.pop(_name, None)
@@ -482,19 +486,45 @@ def command_of(pid):
 
 
 def marked_processes():
-    """Living processes of this test program (by BATON_TEST_ID), itself excepted."""
-    needle, found = f"BATON_TEST_ID={TEST_ID}".encode(), []
+    """Living processes of this test program, itself excepted: those with its BATON_TEST_ID, and all
+    that descends from it (baton's helpers have an environment of their own)."""
+    needle, marked, parents = f"BATON_TEST_ID={TEST_ID}".encode(), set(), {}
     for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
+        if not entry.isdigit():
             continue
         try:
+            with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as f:
+                state, parent = f.read().rpartition(")")[2].split()[:2]
+            if state in "ZX":
+                continue
+            parents[int(entry)] = int(parent)
             with open(f"/proc/{entry}/environ", "rb") as f:
-                if needle not in f.read().split(b"\0"):
-                    continue
+                if needle in f.read().split(b"\0"):
+                    marked.add(int(entry))
         except OSError:
             continue
-        if state_of(entry) not in (None, "Z", "X"):
-            found.append(int(entry))
+    marked.add(os.getpid())
+    while True:
+        more = {p for p, parent in parents.items() if parent in marked} - marked
+        if not more:
+            return sorted(marked - {os.getpid()})
+        marked |= more
+
+
+def helpers(name="lock-deadman", of=None):
+    """Pids of helper processes of this test by name: lock-deadman, lock-keeper, lock-waiter; OF a
+    supervisor's pid: only its own (while it lives)."""
+    found = []
+    for pid in marked_processes():
+        if not command_of(pid).startswith(name):
+            continue
+        if of is not None:
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="ascii",
+                                                    errors="replace") as f:
+                if int(f.read().rpartition(")")[2].split()[1]) == of:
+                    found.append(pid)
+            continue
+        found.append(pid)
     return found
 
 

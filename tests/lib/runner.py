@@ -12,6 +12,7 @@ A program with a line `runner: alone` in its first 40 lines runs with no other b
 """
 
 import collections
+import ctypes
 import json
 import os
 import re
@@ -42,6 +43,7 @@ Program = collections.namedtuple("Program", "name command build env alone")
 base = None  # of the programs' TMPDIRs
 running = {}  # name -> Popen
 lock = threading.Lock()
+starting = threading.Lock()  # a program that is being started is no orphan
 
 
 def say(text):
@@ -95,22 +97,41 @@ class Tap:
             self.complaint = f"planned {planned} tests, told of {seen}"
 
 
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans():
+    """What loses its parent below this process becomes its child, not init's. Survives exec."""
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def marked(mark, session):
-    """Processes of a test program that live: by its mark, or by its session."""
-    needle, found = f"BATON_TEST_ID={mark}".encode(), []
+    """Processes of an ended test program that live: by its mark, by its session, or, since helpers
+    of baton have an environment and a session of their own, as orphans that came to us."""
+    with starting:
+        return marked_now(f"BATON_TEST_ID={mark}".encode(), session)
+
+
+def marked_now(needle, session):
+    found, me = [], os.getpid()
     for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
+        if not entry.isdigit() or int(entry) == me:
             continue
+        pid = int(entry)
         try:
             with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as f:
                 fields = f.read().rpartition(")")[2].split()
+            orphan = int(fields[1]) == me and all(p.pid != pid for p in list(running.values()))
             if fields[0] in "ZX":
+                if orphan and fields[0] == "Z":
+                    os.waitpid(pid, os.WNOHANG)
                 continue
-            if int(fields[3]) != session:
+            if int(fields[3]) != session and not orphan:
                 with open(f"/proc/{entry}/environ", "rb") as f:
                     if needle not in f.read().split(b"\0"):
                         continue
-            found.append(int(entry))
+            found.append(pid)
         except (OSError, IndexError):
             continue
     return found
@@ -155,7 +176,8 @@ def start(program, mark, folder, log):
            "TMPDIR": folder, "CMOCKA_MESSAGE_OUTPUT": "TAP", "BATON_TEST_TIMEOUT": str(TIMEOUT),
            "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(program.command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
-                            stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+                            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                            preexec_fn=adopt_orphans)
 
 
 def run(program):
@@ -166,8 +188,8 @@ def run(program):
     path = os.path.join(LOGS, program.name.replace("/", "-") + ".log")
     begin, complaints = time.monotonic(), []
     with open(path, "wb") as log:
-        process = start(program, mark, folder, log)
-        running[program.name] = process
+        with starting:
+            process = running[program.name] = start(program, mark, folder, log)
         try:
             status = process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -386,6 +408,7 @@ def main():
     totals, begin = Totals(), time.monotonic()
     try:
         programs = build_all(totals, patterns)
+        adopt_orphans()
         if patterns:
             programs = [p for p in programs if any(x in p.name for x in patterns)]
         run_all(programs, totals)

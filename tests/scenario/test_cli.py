@@ -15,6 +15,7 @@ CANDIDATES = """
     ttl = 3s
     heartbeat = 500ms
     kill_grace = 500ms
+    handoff_timeout = 300ms
     [program:web]
     command = sleep 1000
     workers = 2
@@ -369,11 +370,11 @@ def _():
     two = Instance(CANDIDATES, name="two", folder=one.folder)
     two.wait_for("executor", 10)
     # Supervisor and deadman together: no proof.
-    helpers = [p for p in marked_processes() if command_of(p).startswith("lock-deadman")]
-    for pid in [two.pid, *helpers]:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in [two.pid, *helpers]:
-        os.kill(pid, signal.SIGKILL)
+    both = [two.pid, *helpers("lock-deadman", of=two.pid)]
+    equal(len(both), 2, "supervisor and deadman")
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in both:
+            os.kill(pid, number)
     two.wait_end()
     wait_until(lambda: life() != "alive", 10, "the guard's byte")
     equal(life(), "gone", "life of the holder")
