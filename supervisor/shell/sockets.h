@@ -8,10 +8,10 @@
 #include "conf/config.h"
 
 struct listener {
-	int fd;          /* -1 = closed; close-on-exec, O_NONBLOCK as bound by us */
-	char text[256];  /* "127.0.0.1:8000" with the real port, "[::1]:80", "unix:/path" */
-	char url[300];   /* "http://127.0.0.1:8000" for people; "" for unix */
-	char path[108];  /* unix path to remove at the end, "" else */
+	int fd;                 /* -1 = closed; close-on-exec, O_NONBLOCK as bound by us */
+	char text[256];         /* "127.0.0.1:8000" with the real port, "[::1]:80", "unix:/path" */
+	char url[300];          /* "http://127.0.0.1:8000" for people; "" for unix */
+	char path[108];         /* unix path to remove at the end, "" else */
 	uint64_t device, inode; /* of that path */
 	int backlog;
 };
