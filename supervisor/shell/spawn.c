@@ -184,7 +184,7 @@ static int env_sockets(struct spawn *sp)
 	char names[4096] = "";
 	size_t used = 0;
 
-	if (set->socket_count == 0)
+	if (set->socket_count == 0 || !set->listen_variables)
 		return 0;
 	for (size_t i = 0; i < set->socket_count && used < sizeof names - 1; i++)
 		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ":" : "",
