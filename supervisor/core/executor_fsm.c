@@ -227,8 +227,9 @@ static void drain(struct core *c, struct program *p, const struct event *e)
 	x->stop_after = e->ok;
 	x->demoted = x->drained = false;
 	x->deadline_ns = c->now_ns + grace + 1;
-	if (w->settings->promote == PROMOTE_RESPAWN || w->settings->executor == EXECUTOR_ONLY) {
-		/* It knows nothing of demotion: its end is the demotion. */
+	if (w->settings->promote == PROMOTE_RESPAWN || w->settings->executor == EXECUTOR_ONLY ||
+		(x->stop_after && !x->answered && w->settings->promote == PROMOTE_NOTIFY)) {
+		/* It knows nothing of demotion (or has never answered): its end is the demotion. */
 		x->stop_after = true;
 		finish_drain(c, p);
 		return;
