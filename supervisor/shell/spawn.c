@@ -130,13 +130,16 @@ static int env_set(struct spawn *sp, const char *format, ...)
 	return env_put(sp, text);
 }
 
-/* What speaks of somebody else's service manager is not passed on. */
+/* What speaks of another service manager, or of a baton above us, is not passed on. */
 static bool inheritable(const char *pair)
 {
 	static const char *const ours[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
-		"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID", "MANAGERPID"};
+		"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID", "MANAGERPID",
+		"BATON_INSTANCE", "BATON_PROGRAM", "BATON_WORKER", "BATON_INDEX", "BATON_WORKERS",
+		"BATON_CONTROL", "BATON_CHANNEL_FD", "BATON_LEASE_FD", "BATON_EXECUTOR",
+		"BATON_TERM", "BATON_EVENT", "BATON_PID"};
 
-	if (strncmp(pair, "BATON_", 6) == 0 || strchr(pair, '=') == NULL)
+	if (strchr(pair, '=') == NULL)
 		return false;
 	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
 		size_t n = strlen(ours[i]);
