@@ -24,7 +24,8 @@
 #define DEADMAN_EXECUTORS   32
 
 enum deadman_flags {
-	DEADMAN_KILL = 1, /* kill this tree when the supervisor dies (on_supervisor_death, candidates) */
+	DEADMAN_KILL =
+		1, /* kill this tree when the supervisor dies (on_supervisor_death, candidates) */
 };
 
 /* One worker: leader of its own session, session id = pid. Written by the supervisor right after
@@ -39,16 +40,17 @@ struct deadman_entry {
 struct deadman_table {
 	uint32_t magic;
 	_Atomic uint32_t capacity;
-	_Atomic int64_t epoch; /* whose byte the guard description holds; 0 = none: nothing to mark */
+	_Atomic int64_t
+		epoch; /* whose byte the guard description holds; 0 = none: nothing to mark */
 	struct deadman_entry entries[];
 };
 
 enum deadman_verb {
-	DEADMAN_ARM,   /* slot, pid, term; one descriptor: the lease page, read-write. Answered */
-	DEADMAN_DISARM,/* slot */
-	DEADMAN_TABLE, /* one descriptor: a larger table replaces the old one. Answered */
-	DEADMAN_GUARD, /* one descriptor: the guard's description. Answered */
-	DEADMAN_BYE,   /* the supervisor ends in good order: exit, kill nothing */
+	DEADMAN_ARM,    /* slot, pid, term; one descriptor: the lease page, read-write. Answered */
+	DEADMAN_DISARM, /* slot */
+	DEADMAN_TABLE,  /* one descriptor: a larger table replaces the old one. Answered */
+	DEADMAN_GUARD,  /* one descriptor: the guard's description. Answered */
+	DEADMAN_BYE,    /* the supervisor ends in good order: exit, kill nothing */
 };
 
 struct deadman_message {
@@ -63,8 +65,8 @@ struct deadman_message {
 /* Bytes of a table for CAPACITY workers. */
 size_t deadman_table_bytes(uint32_t capacity);
 /* A table in a fresh memfd (close-on-exec), mapped. */
-int deadman_table_create(uint32_t capacity, int *ret_fd, struct deadman_table **ret_table,
-	struct err *e);
+int deadman_table_create(
+	uint32_t capacity, int *ret_fd, struct deadman_table **ret_table, struct err *e);
 
 /* `lock-deadman`: see above. */
 int deadman_main(int argc, char **argv);
@@ -77,8 +79,8 @@ int deadman_main(int argc, char **argv);
  */
 int tree_scan(pid_t leader, pid_t *ret_pids, int capacity, struct err *e);
 /* The same for several leaders in one pass over /proc. */
-int tree_scan_many(const pid_t *leaders, int leader_count, pid_t *ret_pids, int capacity,
-	struct err *e);
+int tree_scan_many(
+	const pid_t *leaders, int leader_count, pid_t *ret_pids, int capacity, struct err *e);
 /* Scan and send SIG to each that was found (through a pidfd, re-checked against pid reuse).
  * Returns how many were found. */
 int tree_kill(pid_t leader, int sig, struct err *e);

@@ -22,7 +22,7 @@ enum keeper_op {
 struct keeper_request {
 	uint64_t id;
 	enum keeper_op op;
-	struct store_expect expect;          /* acquire */
+	struct store_expect expect; /* acquire */
 	int64_t epoch, term, new_term, ttl_ms;
 	char program[STORE_NAME_BYTES], worker[STORE_NAME_BYTES]; /* promote, claim */
 	int64_t pid;
@@ -36,9 +36,9 @@ struct keeper_reply {
 	uint64_t id;
 	enum keeper_op op;
 	enum store_outcome outcome;
-	bool floor_failed;       /* COMMIT stands but the floor could not be written: promote nobody */
+	bool floor_failed; /* COMMIT stands but the floor could not be written: promote nobody */
 	struct store_view view;
-	char text[512];          /* why, when the outcome is not DONE or the floor failed */
+	char text[512]; /* why, when the outcome is not DONE or the floor failed */
 };
 
 /* `lock-keeper`: argv has nothing else. Ignores INT, TERM, HUP, QUIT; own session; dies with its

@@ -10,12 +10,12 @@
 struct sqlite3;
 
 enum schema_kind {
-	SCHEMA_EMPTY,	/* no table at all: a file that is about to be made */
-	SCHEMA_PLAIN,	/* version 0: the lock table people already have */
-	SCHEMA_OURS,	/* version 1 to STORE_SCHEMA_VERSION */
-	SCHEMA_NEWER,	/* of a later baton: never written */
+	SCHEMA_EMPTY,   /* no table at all: a file that is about to be made */
+	SCHEMA_PLAIN,   /* version 0: the lock table people already have */
+	SCHEMA_OURS,    /* version 1 to STORE_SCHEMA_VERSION */
+	SCHEMA_NEWER,   /* of a later baton: never written */
 	SCHEMA_FOREIGN, /* another application's */
-	SCHEMA_WAL,	/* in write-ahead-log mode */
+	SCHEMA_WAL,     /* in write-ahead-log mode */
 	SCHEMA_DAMAGED, /* not a SQLite database */
 };
 
@@ -25,8 +25,8 @@ int migrations_glance(struct sqlite3 *db, enum schema_kind *ret_kind);
 /* Inside a transaction. Returns an SQLite code. */
 int migrations_identify(struct sqlite3 *db, enum schema_kind *ret_kind, int *ret_version);
 /* Why a database of KIND is not used, and what to do. Returns STORE_WRONG. */
-enum store_outcome migrations_refuse(enum schema_kind kind, int version, const char *path,
-	struct err *e);
+enum store_outcome migrations_refuse(
+	enum schema_kind kind, int version, const char *path, struct err *e);
 
 /* Inside a transaction on an EMPTY database: version 1 with a free row and a fresh UUID. */
 int migrations_create(struct sqlite3 *db, int64_t wall_us);

@@ -15,18 +15,19 @@
 #include "conf/err.h"
 
 #define STORE_SCHEMA_VERSION 1
-#define STORE_ID_BYTES	     40  /* a UUID in text and its NUL */
+#define STORE_ID_BYTES       40 /* a UUID in text and its NUL */
 #define STORE_NAME_BYTES     128
-#define STORE_EXECUTORS	     32  /* candidate programs under one lock */
+#define STORE_EXECUTORS      32 /* candidate programs under one lock */
 
 enum store_outcome {
 	STORE_DONE,
-	STORE_REFUSED,	   /* compared and found different: the view holds the present row */
-	STORE_UNKNOWN,	   /* busy, I/O error, full, COMMIT failed: may or may not have happened */
-	STORE_UNAVAILABLE, /* certainly not done: cannot open, locked, missing directory, read-only */
-	STORE_MOVED,	   /* proven loss: the file was deleted, replaced, restored (DBMOVED, UUID) */
-	STORE_WRONG,	   /* will not work whatever we wait for: WAL, other application, network file
-			      system, newer schema, mount point, hard links. Exit status 78 */
+	STORE_REFUSED,     /* compared and found different: the view holds the present row */
+	STORE_UNKNOWN,     /* busy, I/O error, full, COMMIT failed: may or may not have happened */
+	STORE_UNAVAILABLE, /* certainly not done: cannot open, locked, missing directory, read-only
+			    */
+	STORE_MOVED, /* proven loss: the file was deleted, replaced, restored (DBMOVED, UUID) */
+	STORE_WRONG, /* will not work whatever we wait for: WAL, other application, network file
+			system, newer schema, mount point, hard links. Exit status 78 */
 };
 
 struct store_row {
@@ -50,9 +51,9 @@ struct store_executor {
 enum store_floor { FLOOR_ABSENT, FLOOR_OK, FLOOR_OTHER_UUID, FLOOR_HIGHER, FLOOR_UNREADABLE };
 
 struct store_view {
-	bool exists;            /* false: no database (only with create = false) */
+	bool exists; /* false: no database (only with create = false) */
 	char db_uuid[STORE_ID_BYTES];
-	int schema_version;     /* 0 = the plain lock table people have; see migrations.c */
+	int schema_version; /* 0 = the plain lock table people have; see migrations.c */
 	struct store_row row;
 	size_t executor_count;
 	struct store_executor executors[STORE_EXECUTORS];
@@ -65,12 +66,13 @@ struct store_view {
 };
 
 struct store_settings {
-	char database[4096];    /* absolute path */
+	char database[4096]; /* absolute path */
 	char lock_name[STORE_NAME_BYTES];
 	bool unsafe_filesystem;
-	bool create;            /* inspect creates file and schema when missing (not `lock info`) */
+	bool create; /* inspect creates file and schema when missing (not `lock info`) */
 	int64_t history_keep_us;
-	int64_t busy_limit_ms;  /* how long an operation retries SQLITE_BUSY, in 1 ms steps + jitter */
+	int64_t busy_limit_ms; /* how long an operation retries SQLITE_BUSY, in 1 ms steps + jitter
+				*/
 	/* who we are, for the row */
 	char instance[STORE_ID_BYTES], boot_id[STORE_ID_BYTES], machine_id[STORE_ID_BYTES];
 	char hostname[STORE_NAME_BYTES];
@@ -129,7 +131,8 @@ struct store {
 
 /* Bind a store to its settings; touches no file yet. */
 int store_sqlite_init(struct store *s, const struct store_settings *settings, struct err *e);
-/* A store in this process's memory, for tests: several stores may share one struct memory_database. */
+/* A store in this process's memory, for tests: several stores may share one struct memory_database.
+ */
 struct memory_database;
 struct memory_database *memory_database_new(void);
 void memory_database_free(struct memory_database *d);

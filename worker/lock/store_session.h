@@ -1,6 +1,7 @@
 /*
- * One operation on the SQLite store, from looking at the place to close (store_sqlite.c; what is read: store_sql_read.c), for the
- * statements of store_sql.c. Codes are SQLite's, 0 = fine; rc is what the code calls them.
+ * One operation on the SQLite store, from looking at the place to close (store_sqlite.c; what is
+ * read: store_sql_read.c), for the statements of store_sql.c. Codes are SQLite's, 0 = fine; rc is
+ * what the code calls them.
  *
  * A session that returned anything but STORE_DONE from session_begin, and every one after
  * session_finish, is closed.
@@ -22,7 +23,7 @@ struct held {
 struct session {
 	struct store *store;
 	const char *verb; /* "renew the lock": for error texts */
-	int64_t epoch;	  /* that the caller claims to hold; 0 = none */
+	int64_t epoch;    /* that the caller claims to hold; 0 = none */
 	bool may_create, write;
 	struct sqlite3 *db;
 	struct fs_place place;
@@ -40,12 +41,12 @@ int64_t session_busy_limit_ms(const struct store *s);
 int session_configure(struct err *e);
 
 /* A writing transaction on an existing database of version 0 or 1. EPOCH 0: whoever it is. */
-enum store_outcome session_begin(struct session *s, struct store *store, const char *verb,
-	int64_t epoch, struct err *e);
+enum store_outcome session_begin(
+	struct session *s, struct store *store, const char *verb, int64_t epoch, struct err *e);
 /* A reading one; makes the database where the settings say so. STORE_DONE with kind SCHEMA_EMPTY
  * and no connection: there is none. */
-enum store_outcome session_begin_reading(struct session *s, struct store *store, const char *verb,
-	struct err *e);
+enum store_outcome session_begin_reading(
+	struct session *s, struct store *store, const char *verb, struct err *e);
 /* One statement with its values: i = int64_t, t = text. Rows are ignored. RET_CHANGES may be
  * NULL. */
 int session_run(struct session *s, int *ret_changes, const char *sql, const char *types, ...);
@@ -56,7 +57,7 @@ int session_history(struct session *s, int limit,
 	void *context);
 /* The end of an operation whose statements gave RC. MATCHED: compared and found equal, so COMMIT;
  * otherwise roll back and answer STORE_REFUSED with the present row. RET_VIEW may be NULL. */
-enum store_outcome session_finish(struct session *s, int rc, bool matched,
-	struct store_view *ret_view, struct err *e);
+enum store_outcome session_finish(
+	struct session *s, int rc, bool matched, struct store_view *ret_view, struct err *e);
 
 #endif
