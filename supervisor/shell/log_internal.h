@@ -78,7 +78,6 @@ struct logs_sink {
 void sink_put(struct logs_sink *s, const void *data, size_t bytes, const void *writer);
 /* Something is queued: whoever can wait does. */
 bool sink_blocked(const struct logs_sink *s);
-struct logs_sink *sink_ref(struct logs_sink *s);
 /* Write the queue if it is time to. */
 void sink_retry(struct logs_sink *s, int64_t now_ns);
 void sink_switch(struct logs_sink *s); /* to next_fd */

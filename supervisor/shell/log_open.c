@@ -182,7 +182,7 @@ int logs_sink_open(struct logs *l, enum config_output kind, const char *path, in
 		rc = err_set(e, ERR_SYSTEM, "cannot open a log: out of memory");
 		goto out;
 	}
-	*ret_sink = sink_ref(s);
+	*ret_sink = logs_sink_ref(s);
 	return 0;
 out:
 	if (like.fd >= 0)

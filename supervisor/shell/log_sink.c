@@ -28,7 +28,7 @@ bool sink_blocked(const struct logs_sink *s)
 	return s->used > 0;
 }
 
-struct logs_sink *sink_ref(struct logs_sink *s)
+struct logs_sink *logs_sink_ref(struct logs_sink *s)
 {
 	s->references++;
 	return s;
@@ -186,7 +186,7 @@ static bool flush_queue(struct logs_sink *s);
 
 static void on_writable(void *context, unsigned events)
 {
-	struct logs_sink *s = sink_ref(context);
+	struct logs_sink *s = logs_sink_ref(context);
 
 	(void)events;
 	if (flush_queue(s))
@@ -313,7 +313,7 @@ void sink_retry(struct logs_sink *s, int64_t now_ns)
 {
 	if (!s->stuck || now_ns < s->retry_ns)
 		return;
-	sink_ref(s);
+	logs_sink_ref(s);
 	s->retry_ns = now_ns + RETRY_NS;
 	if (flush_queue(s))
 		drained(s, false);

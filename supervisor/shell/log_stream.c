@@ -330,10 +330,8 @@ int logs_stream_open(struct logs *l, int fd, struct logs_sink *sink, const char 
 	s->watch = loop_watch(l->loop, fd, LOOP_READ, on_readable, s);
 	if (!s->watch)
 		goto memory;
-	if (sink) {
-		sink_ref(sink);
+	if (sink)
 		sink->streams++;
-	}
 	s->next = l->streams;
 	if (s->next)
 		s->next->previous = s;

@@ -181,12 +181,12 @@ void logs_tap(struct logs *l, void (*tap)(void *context, const char *json_line, 
 /* A walk over the sinks during which any of them may be closed: it holds the one it is at. */
 static struct logs_sink *first(struct logs *l)
 {
-	return l->sinks ? sink_ref(l->sinks) : NULL;
+	return l->sinks ? logs_sink_ref(l->sinks) : NULL;
 }
 
 static struct logs_sink *after(struct logs_sink *s)
 {
-	struct logs_sink *next = s->next ? sink_ref(s->next) : NULL;
+	struct logs_sink *next = s->next ? logs_sink_ref(s->next) : NULL;
 
 	logs_sink_close(s);
 	return next;

@@ -73,9 +73,13 @@ void logs_sink_close(struct logs_sink *s); /* NULL is fine; the rest is flushed 
 /* The file's path, "" when it has none (baton's own standard output); valid while it is open. */
 const char *logs_sink_path(const struct logs_sink *s);
 
-/* One stream of one worker process: a pipe's read end (owned from here on), split into whole
- * lines, each prefixed with "PREFIX | " (colour on a terminal) when PREFIX is not NULL. Without
- * prefix bytes are passed on as they come. A last line without newline gets one when prefixed. */
+/* One more reference, to be closed as well; returns S. */
+struct logs_sink *logs_sink_ref(struct logs_sink *s);
+
+/* One stream of one worker process: a pipe's read end and the reference to SINK (both owned from
+ * here on, unless it fails; SINK NULL = thrown away), split into whole lines, each prefixed with
+ * "PREFIX | " (colour on a terminal) when PREFIX is not NULL. Without prefix bytes are passed on as
+ * they come. A last line without newline gets one when prefixed. */
 struct logs_stream;
 int logs_stream_open(struct logs *l, int fd, struct logs_sink *sink, const char *prefix,
 	void (*ended)(void *context, struct logs_stream *s), void *context,

@@ -217,6 +217,7 @@ int loop_signal(struct loop *l, int signal, void (*signalled)(void *context, int
 	void *context, struct err *e)
 {
 	struct signal_watch *s;
+	sigset_t mask;
 
 	if (signal <= 0 || signal >= SIGNALS || signal == SIGKILL || signal == SIGSTOP)
 		return err_set(
@@ -231,6 +232,10 @@ int loop_signal(struct loop *l, int signal, void (*signalled)(void *context, int
 	ev_set_priority(&s->watcher, 1);
 	ev_signal_start(l->ev, &s->watcher);
 	s->active = true;
+	/* Whoever started us may have blocked it. */
+	sigemptyset(&mask);
+	sigaddset(&mask, signal);
+	sigprocmask(SIG_UNBLOCK, &mask, NULL);
 	return 0;
 }
 

@@ -273,7 +273,7 @@ int listener_open(struct listener *ret, const struct config_socket *s, struct er
 	assert(s->backlog > 0);
 	rc = s->family == AF_UNIX ? open_unix(&l, s, e) : open_tcp(&l, s, e);
 	if (rc != 0)
-		return err_prefix(e, "[socket:%s]", s->name);
+		return rc;
 	*ret = l;
 	return 0;
 }

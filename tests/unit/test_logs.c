@@ -39,7 +39,7 @@ struct world {
 	int reader;
 	struct loop_watch *reading;
 	char *got;
-	size_t got_bytes;
+	size_t got_bytes, bytes_wanted;
 };
 
 static int64_t now_ns(void)
@@ -223,8 +223,8 @@ static int open_stream(struct world *w, int index, struct logs_sink *sink, const
 	assert_false(fcntl(out, F_GETFL) & O_NONBLOCK);
 	assert_true(fcntl(in, F_GETFD) & FD_CLOEXEC);
 	assert_true(fcntl(out, F_GETFD) & FD_CLOEXEC);
-	assert_int_equal(
-		logs_stream_open(w->logs, in, sink, prefix, on_ended, w, &w->streams[index], &e),
+	assert_int_equal(logs_stream_open(w->logs, in, sink ? logs_sink_ref(sink) : NULL, prefix,
+				 on_ended, w, &w->streams[index], &e),
 		0);
 	w->wanted_ends++;
 	return out;
@@ -666,6 +666,11 @@ static void write_lines(int fd, char name, int lines)
 	}
 }
 
+static bool got_wanted(struct world *w)
+{
+	return w->got_bytes >= w->bytes_wanted;
+}
+
 /* Nobody reads for a while: the loop turns, the workers wait, and then every line comes, whole and
  * in order, of both of them side by side. */
 static void test_stuck_pipe(void **state)
@@ -693,7 +698,9 @@ static void test_stuck_pipe(void **state)
 	w->reading = loop_watch(w->loop, w->reader, LOOP_READ, on_pipe, w);
 	run_until(w, all_ended);
 	logs_sink_close(sink); /* the last one: it is flushed, then closed */
-	turn(w, 50);
+	for (int i = 0; i < LINES; i++)
+		w->bytes_wanted += 2u * (21 + (unsigned)i % 60);
+	run_until(w, got_wanted);
 	for (char *at = w->got, *end; *at; at = end + 1) {
 		char who, whom;
 		int number;
@@ -810,6 +817,13 @@ static void test_disk_full(void **state)
 	assert_int_equal(count(w->tapped, "\"event\":\"log.unstuck\""), 1);
 }
 
+static bool got_dropped(struct world *w)
+{
+	char *at = strstr(w->got, "event=log.dropped");
+
+	return at && strchr(at, '\n');
+}
+
 /* Baton's own log goes to a pipe nobody reads: a bound, a count, no wait. */
 static void test_own_log_is_dropped_and_counted(void **state)
 {
@@ -828,7 +842,7 @@ static void test_own_log_is_dropped_and_counted(void **state)
 	assert_true(w->reader >= 0);
 	w->got = calloc(1, 1);
 	w->reading = loop_watch(w->loop, w->reader, LOOP_READ, on_pipe, w);
-	turn(w, 200);
+	run_until(w, got_dropped);
 	at = strstr(w->got, "event=log.dropped");
 	assert_non_null(at);
 	dropped = atoi(strstr(at, "lines=") + 6);
@@ -987,8 +1001,8 @@ static void test_many_streams(void **state)
 		int in;
 		snprintf(prefix, sizeof(prefix), "web:%d", i / 2);
 		assert_int_equal(logs_pipe(&in, &outs[i], &e), 0);
-		assert_int_equal(
-			logs_stream_open(w->logs, in, sink, prefix, NULL, NULL, &streams[i], &e),
+		assert_int_equal(logs_stream_open(w->logs, in, logs_sink_ref(sink), prefix, NULL,
+					 NULL, &streams[i], &e),
 			0);
 	}
 	for (int round = 0; round < 5; round++) {

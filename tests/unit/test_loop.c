@@ -256,7 +256,11 @@ static void test_signals(void **state)
 		SIGTTOU, SIGWINCH, SIGCHLD};
 	struct world *w = *state;
 	struct err e;
+	sigset_t blocked;
 
+	/* As left by a careless parent. */
+	sigfillset(&blocked);
+	assert_int_equal(sigprocmask(SIG_BLOCK, &blocked, NULL), 0);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		assert_int_equal(loop_signal(w->loop, all[i], on_signalled, w, &e), 0);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
@@ -265,6 +269,7 @@ static void test_signals(void **state)
 		assert_int_equal(w->last_signal, all[i]);
 		assert_int_equal(w->signals, (int)i + 1);
 	}
+	assert_int_equal(sigprocmask(SIG_UNBLOCK, &blocked, NULL), 0);
 	assert_int_equal(loop_signal(w->loop, SIGKILL, on_signalled, w, &e), ERR_SYSTEM);
 	assert_int_equal(loop_signal(w->loop, 0, on_signalled, w, &e), ERR_SYSTEM);
 	assert_int_equal(loop_signal(w->loop, 1000, on_signalled, w, &e), ERR_SYSTEM);

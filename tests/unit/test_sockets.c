@@ -135,7 +135,7 @@ static void test_any_and_names(void **state)
 	s.host = "no-such-host.invalid";
 	l.fd = 4711;
 	assert_int_equal(listener_open(&l, &s, &e), ERR_UNAVAILABLE);
-	assert_non_null(strstr(e.text, "[socket:web]: cannot resolve 'no-such-host.invalid'"));
+	assert_non_null(strstr(e.text, "cannot resolve 'no-such-host.invalid'"));
 	assert_int_equal(l.fd, 4711); /* untouched */
 
 	s.host = "192.0.2.1"; /* reserved for documents: nobody's */
