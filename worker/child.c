@@ -429,6 +429,7 @@ void child_failure_text(
 	const struct child_failure *f, const struct child_spec *spec, char *buf, size_t bytes)
 {
 	const char *why = strerror(f->error);
+	const char *hint = f->error == EPERM ? "; only root may run it as somebody else" : "";
 
 	switch (f->step) {
 	case CHILD_EXEC:
@@ -448,14 +449,14 @@ void child_failure_text(
 			buf, bytes, "cannot set oom_score_adj to %d: %s", spec->oom_score_adj, why);
 		break;
 	case CHILD_GROUPS:
-		snprintf(buf, bytes, "cannot set %zu supplementary groups: %s", spec->group_count,
-			why);
+		snprintf(buf, bytes, "cannot set %zu supplementary groups: %s%s", spec->group_count,
+			why, hint);
 		break;
 	case CHILD_GROUP:
-		snprintf(buf, bytes, "cannot change to group %ld: %s", (long)spec->gid, why);
+		snprintf(buf, bytes, "cannot change to group %ld: %s%s", (long)spec->gid, why, hint);
 		break;
 	case CHILD_USER:
-		snprintf(buf, bytes, "cannot change to user %ld: %s", (long)spec->uid, why);
+		snprintf(buf, bytes, "cannot change to user %ld: %s%s", (long)spec->uid, why, hint);
 		break;
 	default:
 		snprintf(buf, bytes, "cannot prepare the process (%s): %s",

@@ -196,6 +196,7 @@ void reap_kill_tree(struct supervisor *s, const struct action *a)
 
 	if (p == NULL || p->pid <= 0)
 		return;
+	report_kill(s, p);
 	if (p->leader_alive)
 		(void)kill(p->pid, SIGKILL);
 	p->collect_signal = SIGKILL;
@@ -212,6 +213,8 @@ void reap_signal(struct supervisor *s, const struct action *a)
 
 	if (p == NULL || p->pid <= 0)
 		return;
+	if (a->signal == SIGKILL)
+		report_kill(s, p);
 	if (a->group)
 		(void)kill(-p->pid, a->signal);
 	if (p->leader_alive)

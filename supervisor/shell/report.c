@@ -65,7 +65,7 @@ static void span(int64_t ns, char *buf, size_t bytes)
 {
 	if (ns < 0)
 		ns = 0;
-	if (ns < CORE_SECOND)
+	if (ns + CORE_MS / 2 < CORE_SECOND)
 		snprintf(buf, bytes, "%d ms", (int)((ns + CORE_MS / 2) / CORE_MS));
 	else if (ns < 120 * CORE_SECOND)
 		snprintf(buf, bytes, "%.1f s", (double)ns / (double)CORE_SECOND);
@@ -104,8 +104,13 @@ static void worker_ended(struct supervisor *s, const struct action *a)
 
 	exit_words(s, a->worker, how, sizeof how);
 	span(lease_now_ns() - w->started_ns, lived, sizeof lived);
-	logs_event(s->logs, a->from == WORKER_RUNNING || w->exit_code != 0 ? LOGS_WARNING : LOGS_INFO,
-		"worker.died", f, 4, "%s (pid %d) %s after %s", name, (int)p->pid, how, lived);
+	if (w->spawn_failed) /* how long it lived says nothing: it was not the program yet */
+		logs_event(s->logs, LOGS_WARNING, "worker.died", f, 4, "%s %s", name, how);
+	else
+		logs_event(s->logs,
+			a->from == WORKER_RUNNING || w->exit_code != 0 ? LOGS_WARNING : LOGS_INFO,
+			"worker.died", f, 4, "%s (pid %d) %s after %s", name, (int)p->pid, how,
+			lived);
 }
 
 static void worker_stops(struct supervisor *s, const struct action *a)
@@ -122,6 +127,24 @@ static void worker_stops(struct supervisor *s, const struct action *a)
 	else
 		logs_event(s->logs, LOGS_INFO, "worker.stopping", f, 3, "%s is stopping: %s", name,
 			a->reason);
+}
+
+/* The first SIGKILL of a stop that took too long; sent again, it is `unkillable`. */
+void report_kill(struct supervisor *s, const struct process *p)
+{
+	const struct worker *w = &s->core.workers[p->slot];
+	const char *term = sigabbrev_np(w->settings->stopsignal);
+	struct logs_field f[] = {{.key = "worker", .value = p->name}, {.key = "pid", .number = p->pid}};
+	char waited[32];
+
+	if (w->state != WORKER_STOPPING || !w->term_sent ||
+		lease_now_ns() - w->kill_ns >= CORE_SECOND)
+		return;
+	span(lease_now_ns() - w->since_ns, waited, sizeof waited);
+	logs_event(s->logs, LOGS_WARNING, "worker.killing", f, 2,
+		"%s (pid %d) %s within %s of SIG%s: killing it (stopwaitsecs)", p->name, (int)p->pid,
+		p->leader_alive ? "did not end" : "left processes that did not end", waited,
+		term != NULL ? term : "?");
 }
 
 static void worker_waits(struct supervisor *s, const struct action *a)
@@ -147,13 +170,14 @@ static void worker_waits(struct supervisor *s, const struct action *a)
 static void worker_fatal(struct supervisor *s, const struct action *a)
 {
 	const char *name = report_worker_name(s, a->worker);
+	int starts = s->core.workers[a->worker].failures;
 	char how[600];
 	struct logs_field f[] = {{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
 
 	exit_words(s, a->worker, how, sizeof how);
 	logs_event(s->logs, LOGS_ERROR, "worker.fatal", f, 2,
-		"%s %s; given up after %d starts: mend it, then `baton start %s`", name, how,
-		s->core.workers[a->worker].failures, name);
+		"%s %s; given up after %d start%s: mend it, then `baton start %s`", name, how, starts,
+		starts == 1 ? "" : "s", name);
 }
 
 static void report_worker(struct supervisor *s, const struct action *a)
