@@ -761,6 +761,19 @@ static void a_new_keeper_notices_too(void **state)
 	assert_outcome(f, RENEW(f, f->a, 1000, 1000), STORE_MOVED);
 }
 
+/* An acquisition of ours that we learn of later only: another store with our name stands for it. */
+static void an_unknown_acquisition_is_ours(void **state)
+{
+	struct fixture *f = *state;
+
+	memcpy(f->b.settings.instance, f->a.settings.instance, sizeof(f->b.settings.instance));
+	take(f, &f->a, 1000);
+	take(f, &f->b, 2000);
+	assert_outcome(f, INSPECT(f, f->a), STORE_DONE);
+	unlink(f->database);
+	assert_outcome(f, RENEW(f, f->a, 2000, 2000), STORE_MOVED);
+}
+
 static void floor_that_cannot_be_written(void **state)
 {
 	struct fixture *f = *state;
@@ -814,6 +827,7 @@ int main(void)
 		FAULT(overwritten_while_held),
 		FAULT(folder_deleted_while_held),
 		FAULT(a_new_keeper_notices_too),
+		FAULT(an_unknown_acquisition_is_ours),
 		FAULT(floor_that_cannot_be_written),
 	};
 

@@ -65,9 +65,10 @@ static enum store_outcome sqlite_inspect(
 		view.overlay = s.place.overlay;
 	}
 	fill_floor(&s, &view, e);
-	/* A keeper that was replaced while its supervisor holds the lock learns of it here. */
-	if (h->epoch == 0 && view.row.held &&
-		strcmp(view.row.holder, store->settings.instance) == 0 && view.row.epoch > 0)
+	/* So learns a keeper that was replaced while its supervisor holds the lock, or whose COMMIT
+	 * of an acquisition had an unknown outcome. */
+	if (view.row.held && view.row.epoch > h->epoch &&
+		strcmp(view.row.holder, store->settings.instance) == 0)
 		remember(store, &view);
 	*ret_view = view;
 	return STORE_DONE;
