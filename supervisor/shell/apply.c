@@ -4,6 +4,7 @@
 static void exit_loop(struct supervisor *s, int status)
 {
 	s->exiting = true;
+	hooks_end(s);
 	s->exit_status = s->stage_status != 0 ? s->stage_status : status;
 	loop_stop(s->loop);
 }

@@ -1,4 +1,5 @@
 /* on_promote, on_demote, on_standby, on_holder: commands that block nothing. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -58,6 +59,16 @@ void hooks_run(struct supervisor *s, const struct action *a)
 		return;
 	}
 	snprintf(free_slot->what, sizeof free_slot->what, "%s", names[a->hook]);
+	free_slot->last = s->core.lifecycle.state >= LIFECYCLE_STOPPING;
+}
+
+/* What the stop itself has begun may come to its end; what hung before it would stay for ever. */
+void hooks_end(struct supervisor *s)
+{
+	for (int i = 0; i < HOOK_PROCESSES; i++) {
+		if (s->hooks[i].pid > 0 && !s->hooks[i].last)
+			(void)kill(-s->hooks[i].pid, SIGKILL);
+	}
 }
 
 bool hooks_reaped(struct supervisor *s, pid_t pid, int status)

@@ -60,6 +60,7 @@ struct helper {
 
 struct hook_process {
 	pid_t pid;
+	bool last; /* begun by the stop of the supervisor */
 	char what[64];
 };
 
@@ -230,6 +231,7 @@ void reload_result_release(struct reload_result *r);
 
 /* hooks.c */
 void hooks_run(struct supervisor *s, const struct action *a);
+void hooks_end(struct supervisor *s);
 bool hooks_reaped(struct supervisor *s, pid_t pid, int status);
 
 /* commands.c, snapshot.c: what a control request means */
