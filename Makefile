@@ -73,29 +73,38 @@ help:
 #> make clean
 
 # --- building ---------------------------------------------------------------------------------
+# One short line per step; V=1 shows the commands, -s nothing.
+quiet := $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
+Q := $(if $(V),,@)
+tell = $(if $(V)$(quiet),,@echo "  $(1)  $@")
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call tell,cc)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/libparts.a: $(PART_OBJ)
 	@rm -f $@
 	@$(AR) rcs $@ $^
 
 $(BUILD)/baton: $(MAIN_OBJ) $(BUILD)/libparts.a $(CLIENT_OBJ)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call tell,ld)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/libbaton.a: $(CLIENT_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call tell,ar)
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/$(SONAME): $(CLIENT_OBJ) worker/libbaton.map
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=worker/libbaton.map \
+	$(call tell,ld)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=worker/libbaton.map \
 		-o $@ $(CLIENT_OBJ)
 	@ln -sf $(SONAME) $(BUILD)/libbaton.so
 
 $(BUILD)/baton.pc: worker/baton.pc.in Makefile
 	@mkdir -p $(@D)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' $< > $@
 
 # --- tests ------------------------------------------------------------------------------------
@@ -120,11 +129,12 @@ deps-run:
 	@sh contrib/debian/install-deps.sh run
 
 run: deps-run
-	@$(MAKE) --no-print-directory all
+	@[ -x $(BUILD)/baton ] || echo "building $(BUILD)/baton ..."
+	@$(MAKE) --no-print-directory -s -j"$$(nproc)" all
 	@sh tests/lib/demo.sh "$(BUILD)/baton" "$(SECONDS)"
 
 bench: deps
-	@$(MAKE) --no-print-directory all $(BENCH_BIN) $(HELPER_BIN)
+	@$(MAKE) --no-print-directory -s -j"$$(nproc)" all $(BENCH_BIN) $(HELPER_BIN)
 	@sh tests/bench/run.sh "$(BUILD)"
 
 soak: deps
