@@ -1,0 +1,127 @@
+"""What the election's scenario tests share: a configuration, the workers' log. Stdlib only."""
+
+import collections
+
+from harness import *  # noqa: F403
+
+ACTOR = os.path.join(ROOT, "tests", "lib", "actor.py")
+
+Line = collections.namedtuple("Line", "ns verb worker pid term instance rest")
+
+
+def actor(log, *flags):
+    """The command of a worker that writes to LOG (lib/actor.py says what FLAGS do)."""
+    return " ".join([PYTHON, "-SE", ACTOR, log, *flags])
+
+
+def program(command, name="web", workers=2, executor="candidate", more="", stop=1):
+    return "\n".join([f"[program:{name}]", f"command = {command}", f"workers = {workers}",
+                      f"executor = {executor}", "ready = notify", f"stopwaitsecs = {stop}",
+                      textwrap.dedent(more).strip(), ""])
+
+
+def scheduler(ttl="3s", heartbeat="300ms", grace="500ms", more=""):
+    return "\n".join(["[scheduler]", f"ttl = {ttl}", f"heartbeat = {heartbeat}",
+                      f"kill_grace = {grace}", "promote_backoff = 0",
+                      textwrap.dedent(more).strip(), ""])
+
+
+class Log:
+    """The workers' log."""
+
+    def __init__(self, path=None):
+        self.path = path or os.path.join(folder(), "workers.log")
+        open(self.path, "a", encoding="ascii").close()
+        os.chmod(self.path, 0o666)
+
+    def lines(self, verb=None, **fields):
+        with open(self.path, encoding="ascii", errors="replace") as f:
+            words = [(l.rstrip("\n").split(" ", 6) + [""])[:7] for l in f if l.endswith("\n")]
+        found = [Line(int(w[0]), w[1], w[2], int(w[3]), int(w[4]), *w[5:]) for w in words]
+        return [l for l in found if verb in (None, l.verb) and
+                all(getattr(l, k) == v for k, v in fields.items())]
+
+    def wait(self, verb, count=1, timeout=10, **fields):
+        """The COUNTth line of that sort."""
+        try:
+            return wait_until(lambda: self.lines(verb, **fields)[count - 1:][:1], timeout)[0]
+        except Failed:
+            raise Failed(f"no line {verb} {fields} (number {count}) within {timeout} s in:\n" +
+                         self.text()) from None
+
+    def text(self):
+        with open(self.path, encoding="ascii", errors="replace") as f:
+            return "".join(f.readlines()[-60:])
+
+    def check_terms(self):
+        """Promotions in the order of time have strictly rising terms, per program."""
+        last = {}
+        for l in self.lines("promote"):
+            program_name = l.worker.partition(":")[0]
+            check(l.term > last.get(program_name, 0),
+                  f"term {l.term} after {last.get(program_name)} in:\n{self.text()}")
+            last[program_name] = l.term
+        return last
+
+
+def term_of(line):
+    return line.term
+
+
+def lock_info(config, *arguments, status=0):
+    """`baton lock info --json` on the file, needing no instance."""
+    return json.loads(baton("lock", "info", "--json", "-c", config, *arguments,
+                            status=status).out)
+
+
+def helpers_of(pid):
+    """{"lock-deadman": pid, ...} of the supervisor PID (a pid of our own namespace)."""
+    found = {}
+    for child in children_of(pid):
+        try:
+            with open(f"/proc/{child}/comm", encoding="ascii") as f:
+                name = f.read().strip()
+        except OSError:
+            continue
+        if name.startswith("lock-"):
+            found[name] = child
+    return found
+
+
+def children_of(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+            return [int(w) for w in f.read().split()]
+    except OSError:
+        return []
+
+
+def deadman_of(pid):
+    return wait_until(lambda: helpers_of(pid).get("lock-deadman"), 5, "a deadman")
+
+
+def in_pid_namespace():
+    """The prefix that runs a command as PID 1 of a PID namespace; None when not permitted."""
+    prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"]
+    if not shutil.which("unshare"):
+        return None
+    done = subprocess.run([*prefix, "true"], capture_output=True, check=False)
+    return prefix if done.returncode == 0 else None
+
+
+def supervisor_of(instance):
+    """The pid, as seen from here, of an instance behind a prefix that forks."""
+    if not instance.prefix:
+        return instance.pid
+    return wait_until(lambda: (children_of(instance.pid) or [None])[0], 5, "the supervisor")
+
+
+def is_living(pid):
+    return state_of(pid) not in (None, "Z", "X")
+
+
+def sleep_until(at_ns):
+    """Until a moment of the lease clock: where a moment itself is what is tested."""
+    left = at_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    if left > 0:
+        time.sleep(left / SECOND)
