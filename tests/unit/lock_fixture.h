@@ -152,6 +152,18 @@ __attribute__((unused)) static struct store_expect as_seen(const struct store_vi
 #define CLAIM(f, s, program, term, job, time, attempt)                                             \
 	(s).ops->claim(&(s), program, term, job, time, attempt, &(f)->e)
 
+__attribute__((unused)) static void copy_file(const char *from, const char *to)
+{
+	static unsigned char bytes[1 << 20];
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	ssize_t got = read(in, bytes, sizeof(bytes));
+
+	assert_true(in >= 0 && out >= 0 && got >= 0);
+	assert_int_equal(write(out, bytes, (size_t)got), got);
+	close(in);
+	close(out);
+}
+
 /* A takes the free (or anybody's) lock under EPOCH. */
 __attribute__((unused)) static void take(struct fixture *f, struct store *s, int64_t epoch)
 {

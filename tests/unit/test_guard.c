@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "worker/lock/guard.h"
@@ -245,6 +246,7 @@ static void a_holder_that_is_killed_wakes_without_a_mark(void **state)
 	assert_int_equal(pipe(ready), 0);
 	holder = fork();
 	if (holder == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		fd = open_guard(f, NULL);
 		if (guard_lock(fd, 1000, &f->e) == 0)
 			(void)!write(ready[1], "x", 1);
