@@ -54,6 +54,7 @@ struct logs_sink {
 
 	int fd;
 	char *path;  /* NULL = a descriptor that baton was given */
+	int given;   /* that descriptor's number */
 	int next_fd; /* -1, or the file to go on with from the next line on (logs_reopen) */
 	enum log_way next_way;
 	size_t next_bytes;

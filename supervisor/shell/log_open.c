@@ -175,6 +175,7 @@ int logs_sink_open(struct logs *l, enum config_output kind, const char *path, in
 	if (rc != 0)
 		goto out;
 	like.path = (char *)file; /* only compared */
+	like.given = given;
 	s = find(l, &like);
 	if (s) {
 		close(like.fd);

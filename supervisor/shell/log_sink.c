@@ -41,7 +41,12 @@ const char *logs_sink_path(const struct logs_sink *s)
 
 static const char *sink_name(const struct logs_sink *s)
 {
-	return s->path ? s->path : s->terminal ? "the terminal" : "baton's own output";
+	if (s->path)
+		return s->path;
+	return s->terminal     ? "the terminal"
+	       : s->given == 1 ? "standard output"
+	       : s->given == 2 ? "standard error"
+			       : "a descriptor given to baton";
 }
 
 static void drop_queue(struct logs_sink *s)
