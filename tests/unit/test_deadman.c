@@ -273,17 +273,18 @@ static void heartbeats_move_the_deadline(void **state)
 {
 	struct fixture *f = *state;
 	pid_t worker = spawn_leader(), clock = spawn_leader();
-	int64_t first = lease_now_ns() + SHORT_NS, last = first + 3 * (int64_t)SHORT_NS;
+	int64_t first = lease_now_ns() + 4 * (int64_t)SHORT_NS;
+	int64_t last = first + 4 * (int64_t)SHORT_NS;
 
 	start_deadman(f, true);
-	arm(f, 0, worker, 1001, &f->page);
-	arm(f, 1, clock, 1002, &f->second);
 	lease_show(f->page.page, 1001, first, first);
+	arm(f, 0, worker, 1001, &f->page);
+	wait_until_up(f); /* it has read the first deadline, and waits for it */
 	assert_true(lease_extend(f->page.page, last, last));
 	/* The second one's death tells that the first deadline was looked at. */
 	lease_show(f->second.page, 1002, first + SHORT_NS, first + SHORT_NS);
+	arm(f, 1, clock, 1002, &f->second);
 	assert_true(dies(clock));
-	assert_true(lives(worker) || lease_now_ns() >= last);
 	assert_true(dies(worker));
 	assert_true(lease_now_ns() >= last);
 	end_process(worker);
@@ -343,22 +344,28 @@ static void bye_kills_nothing(void **state)
 static void end_of_file_is_no_death(void **state)
 {
 	struct fixture *f = *state;
-	pid_t worker = spawn_leader(), other = spawn_leader();
-	int64_t deadline;
+	pid_t worker = spawn_leader(), clock = spawn_leader(), other = spawn_leader();
+	int64_t deadline = lease_now_ns() + 2 * (int64_t)SHORT_NS;
 
 	enter(f, 0, other, DEADMAN_KILL);
 	start_deadman(f, true);
-	arm(f, 0, worker, 1001, &f->page);
-	shutdown(f->socket, SHUT_RDWR);
-	deadline = lease_now_ns() + SHORT_NS;
 	lease_show(f->page.page, 1001, deadline, deadline);
-	assert_true(dies(worker)); /* of its deadline */
+	arm(f, 0, worker, 1001, &f->page);
+	lease_show(f->second.page, 1002, deadline + SHORT_NS, deadline + SHORT_NS);
+	arm(f, 1, clock, 1002, &f->second);
+	shutdown(f->socket, SHUT_RDWR);
+	/* Each of its own deadline; a deadman that takes the end of file for a death is gone by
+	 * then, and so is the third. */
+	assert_true(dies(worker));
 	assert_true(lease_now_ns() >= deadline);
+	assert_true(dies(clock));
+	assert_true(lease_now_ns() >= deadline + SHORT_NS);
 	assert_true(lives(other) && lives(f->deadman));
 	kill(f->supervisor, SIGKILL);
 	assert_true(dies(other));
 	assert_int_equal(deadman_exit(f), 0);
 	end_process(worker);
+	end_process(clock);
 	end_process(other);
 }
 

@@ -64,6 +64,9 @@ static void never_lower(void **state)
 	assert_int_equal(floor_raise(f->database, OTHER, 6, 100, &f->e), 0);
 	assert_int_equal(compare(f, OTHER, 6, &term), FLOOR_HIGHER);
 	assert_int_equal(term, 1009);
+	assert_int_equal(floor_raise(f->database, UUID, 7, 100, &f->e), 0);
+	assert_int_equal(compare(f, UUID, 7, &term), FLOOR_HIGHER);
+	assert_int_equal(term, 1009);
 }
 
 static void nonsense_is_refused(void **state)
