@@ -185,14 +185,13 @@ static void arrange_descriptors(const struct child_spec *spec, struct descriptor
  * ignored signal would stay ignored across exec. */
 static void reset_signals(void)
 {
-	struct sigaction standard;
+	/* The kernel's own struct sigaction, all zero: SIG_DFL. libc would refuse its two private
+	 * signals, which a careless parent may have left ignored too. */
+	static const unsigned long standard[8];
 	sigset_t none;
 
-	memset(&standard, 0, sizeof(standard));
-	standard.sa_handler = SIG_DFL;
-	sigemptyset(&standard.sa_mask);
 	for (int sig = 1; sig < NSIG; sig++)
-		sigaction(sig, &standard, NULL); /* KILL, STOP, libc's own: refused, rightly */
+		syscall(SYS_rt_sigaction, sig, standard, NULL, (size_t)_NSIG / 8);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

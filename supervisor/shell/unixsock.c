@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOCK_TRIES 50 /* of a millisecond */
@@ -111,10 +111,8 @@ static int lock_folder(const char *path)
 		return -1;
 	snprintf(folder, sizeof(folder), "%.*s", n ? n : 1, n ? path : ".");
 	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	for (int i = 0; fd >= 0 && i < LOCK_TRIES && flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
-		struct timespec pause = {.tv_nsec = 1000000};
-		nanosleep(&pause, NULL);
-	}
+	for (int i = 0; fd >= 0 && i < LOCK_TRIES && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
+		poll(NULL, 0, 1);
 	return fd;
 }
 
