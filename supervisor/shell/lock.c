@@ -16,6 +16,7 @@
 #include "worker/lock/guard.h"
 
 #define QUICK_DEATH_NS CORE_SECOND
+#define QUICK_DEATHS   5
 
 /* --- helpers ------------------------------------------------------------------------------- */
 static void helper_close(struct helper *h)
@@ -159,7 +160,9 @@ static void keeper_readable(void *context, unsigned events)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n != (ssize_t)sizeof r) {
-		helper_kill(&l->keeper);
+		helper_close(&l->keeper); /* it is dead or dying: the reaper says so */
+		if (l->keeper.pid > 0)
+			(void)kill(l->keeper.pid, SIGKILL);
 		if (l->sent_id != 0)
 			post_failure(s, OUTCOME_UNKNOWN, "the keeper died before it answered");
 		return;
@@ -325,6 +328,20 @@ void lock_guard_mark(struct supervisor *s, int64_t epoch)
 		logs_event(s->logs, LOGS_WARNING, "lock.guard", NULL, 0, "%s", e.text);
 }
 
+/* Without a waiter a takeover would take the ttl: another one, unless they do nothing but die. */
+static void waiter_died(struct supervisor *s)
+{
+	struct helper *w = &s->lock.waiter;
+	bool quick = lease_now_ns() - w->started_ns < QUICK_DEATH_NS;
+
+	w->quick_deaths = quick ? w->quick_deaths + 1 : 0;
+	if (w->quick_deaths < QUICK_DEATHS)
+		lock_wait_guard(s, s->core.election.waiting_epoch);
+	else
+		logs_event(s->logs, LOGS_WARNING, "lock.waiter", NULL, 0,
+			"the waiter dies again and again; a takeover will take the whole ttl");
+}
+
 static void waiter_readable(void *context, unsigned events)
 {
 	struct supervisor *s = context;
@@ -336,8 +353,11 @@ static void waiter_readable(void *context, unsigned events)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	helper_close(&s->lock.waiter);
-	if (n != (ssize_t)sizeof r)
-		return; /* it died: the ttl decides */
+	if (n != (ssize_t)sizeof r) {
+		waiter_died(s);
+		return;
+	}
+	s->lock.waiter.quick_deaths = 0;
 	e.number = r.epoch;
 	e.cleared = r.cleared;
 	supervisor_post(s, &e);
@@ -373,6 +393,7 @@ void lock_wait_guard(struct supervisor *s, int64_t epoch)
 		return;
 	}
 	l->waiter.fd = report[0];
+	l->waiter.started_ns = lease_now_ns();
 	(void)fcntl(report[0], F_SETFL, O_NONBLOCK);
 	l->waiter.watch = loop_watch(s->loop, report[0], LOOP_READ, waiter_readable, s);
 }
