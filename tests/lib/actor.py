@@ -5,13 +5,14 @@
 
 Each line is one write to a file opened O_APPEND, so lines of all workers stand in the order of
 events: `BOOTTIME_NS VERB WORKER PID TERM INSTANCE REST`. Verbs: born, ready, promote, demote, end,
-kin (a process below it), census (pids in REST: processes of other instances that still lived at
-this promotion), signal.
+kin (a process below it), census (in REST the pids of the instance promoted before it that still
+lived at this promotion), signal.
 
 Flags: deaf (never answers demote), stubborn (ignores TERM), silent (never answers promote), busy
 (says busy 1 at promotion, busy 0 on USR1), kin=N (N processes below it, of three sorts), census,
 poison (exits at promotion), garbage (nonsense first), close (closes the channel), late (USR2: a
-child that opens the channel then), leave (USR2: exits), quiet (does not read the channel), unready.
+child that opens the channel then), leave (USR2: exits), quiet (does not read the channel), unready, watchdog (keeps it fed), orphans=N (N
+double-forked processes that end at once).
 """
 
 import os
@@ -44,12 +45,21 @@ def say(line):
             return
 
 
-def ready():
+def notify(text):
     path = os.environ.get("NOTIFY_SOCKET")
-    if path and "unready" not in FLAGS:
+    if path:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
             s.connect("\0" + path[1:] if path[0] == "@" else path)
-            s.send(b"READY=1\n")
+            s.send(text)
+
+
+def ready():
+    if "unready" not in FLAGS:
+        notify(b"READY=1\n")
+    if "watchdog" in FLAGS:
+        each = int(os.environ["WATCHDOG_USEC"]) / 4e6
+        signal.signal(signal.SIGALRM, lambda number, frame: notify(b"WATCHDOG=1\n"))
+        signal.setitimer(signal.ITIMER_REAL, each, each)
 
 
 def kin(count):
@@ -71,23 +81,36 @@ def kin(count):
             signal.pause()
 
 
+def orphans(count):
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            if os.fork() == 0:
+                tell("orphan")
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+
 def living():
-    """Processes of other instances, said to have been born, that still live."""
-    left = set()
+    """Processes of the instance promoted last before us, if another, that still live."""
+    left, born, last = set(), {}, INSTANCE
     with open(sys.argv[1], encoding="ascii") as f:
         for line in f:
             word = line.split()
-            if word[1] not in ("born", "kin") or word[5] == INSTANCE:
-                continue
-            try:
-                with open(f"/proc/{word[3]}/stat", encoding="ascii", errors="replace") as s:
-                    text = s.read()
-                with open(f"/proc/{word[3]}/environ", "rb") as s:
-                    same = f"BATON_INSTANCE={word[5]}".encode() in s.read()
-            except OSError:
-                continue
-            if text.rpartition(")")[2].split()[0] not in "ZX" and same:
-                left.add(word[3])
+            if word[1] in ("born", "kin"):
+                born.setdefault(word[5], []).append(word[3])
+            elif word[1] == "promote":
+                last = word[5]
+    for pid in born.get(last, []) if last != INSTANCE else []:
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as s:
+                text = s.read()
+            with open(f"/proc/{pid}/environ", "rb") as s:
+                same = f"BATON_INSTANCE={last}".encode() in s.read()
+        except OSError:
+            continue
+        if text.rpartition(")")[2].split()[0] not in "ZX" and same:
+            left.add(pid)
     return left
 
 
@@ -155,6 +178,8 @@ def main():
     for flag in FLAGS:
         if flag.startswith("kin="):
             kin(int(flag[4:]))
+        if flag.startswith("orphans="):
+            orphans(int(flag[8:]))
     if "garbage" in FLAGS:
         say(b"\0\xff\xfe\x80 binary\n" * 3 + b"promoted x\ndemoted\npromoted 99999999999999999999\n")
         say(b"busy -5\nbusy 99999999999999999999999\npromoted 1\ndemoted 1\nword of tomorrow\n")

@@ -109,11 +109,28 @@ def in_pid_namespace():
     return prefix if done.returncode == 0 else None
 
 
-def supervisor_of(instance):
-    """The pid, as seen from here, of an instance behind a prefix that forks."""
-    if not instance.prefix:
-        return instance.pid
-    return wait_until(lambda: (children_of(instance.pid) or [None])[0], 5, "the supervisor")
+class Contained(Instance):
+    """An instance that is PID 1 of a PID namespace: pid is the supervisor's, as seen from here."""
+
+    @property
+    def pid(self):
+        return wait_until(lambda: (children_of(self.process.pid) or [None])[0], 5,
+                          f"the supervisor {self.name}")
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        if self.alive:
+            self.send_signal(signal.SIGKILL)
+        return self.wait_end()
+
+    def _tear_down(self):
+        for pid in children_of(self.process.pid) if self.alive else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+                os.kill(pid, signal.SIGTERM)
+        return super()._tear_down()
 
 
 def is_living(pid):
