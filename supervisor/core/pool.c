@@ -250,6 +250,11 @@ static void run_worker(struct core *c, struct program *p, struct worker *w)
 			w->after = AFTER_STOPPED;
 		return;
 	}
+	if (w->state == WORKER_FATAL && w->generation != p->generation && !w->parked) {
+		w->failures = w->repeats = 0; /* the new version is another chance */
+		worker_start(c, w);
+		return;
+	}
 	if (w->state == WORKER_STANDBY && p->settings->executor != EXECUTOR_ONLY) {
 		worker_stop(c, w, AFTER_RESTART, "no longer only where the lock is held");
 		return;

@@ -26,6 +26,19 @@ static void add_line(struct lines *l, const char *format, ...)
 	va_end(args);
 }
 
+static void release_lines(struct lines *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		free(l->items[i]);
+	free(l->items);
+}
+
+static void add_lines(struct lines *l, const struct lines *more)
+{
+	for (size_t i = 0; i < more->count; i++)
+		add_line(l, "%s", more->items[i]);
+}
+
 static void finish(struct supervisor *s, struct lines *l, bool ok, struct reload_result *ret)
 {
 	for (size_t i = 0; i < l->count; i++)
@@ -37,9 +50,7 @@ static void finish(struct supervisor *s, struct lines *l, bool ok, struct reload
 		ret->line_count = l->count;
 		return;
 	}
-	for (size_t i = 0; i < l->count; i++)
-		free(l->items[i]);
-	free(l->items);
+	release_lines(l);
 }
 
 void reload_result_release(struct reload_result *r)
@@ -85,6 +96,18 @@ static void plan_program(struct lines *l, const struct config_change *c, enum di
 		text[0] != '\0' ? ")" : "");
 }
 
+/* What this supervisor was started with counts: it is said at each reload until it is true. */
+static void list_restarts(const struct supervisor *s, const struct config *next, struct lines *l)
+{
+	struct config_diff d;
+
+	if (config_compare(s->booted, next, &d) < 0)
+		return;
+	for (size_t i = 0; i < d.restart_count; i++)
+		add_line(l, "%s: needs a restart of baton, not applied", d.restart[i]);
+	config_diff_release(&d);
+}
+
 static enum diff_class *compare(const struct supervisor *s, const struct config *next,
 	bool changed_only, struct lines *l)
 {
@@ -105,9 +128,8 @@ static enum diff_class *compare(const struct supervisor *s, const struct config 
 	}
 	for (size_t i = 0; i < d.live_count; i++)
 		add_line(l, "%s: applied in place", d.live[i]);
-	for (size_t i = 0; i < d.restart_count; i++)
-		add_line(l, "%s: needs a restart of baton, not applied", d.restart[i]);
 	config_diff_release(&d);
+	list_restarts(s, next, l);
 	if (l->count == 0)
 		add_line(l, "nothing has changed");
 	return classes;
@@ -125,21 +147,17 @@ static void retire(struct supervisor *s, struct config *old)
 
 static void adopt(struct supervisor *s, struct config *next, const enum diff_class *classes)
 {
-	static enum diff_class *kept; /* the event points to it until the next reload */
-	struct event e = {.kind = EVENT_RELOAD, .worker = -1, .program = -1, .config = next};
+	struct event e = {.kind = EVENT_RELOAD, .worker = -1, .program = -1, .config = next,
+		.classes = classes}; /* freed once it is handled */
 	enum logs_level level = LOGS_INFO;
 	struct err err;
 
-	free(kept);
-	kept = (enum diff_class *)classes;
-	e.classes = kept;
 	retire(s, s->config);
 	s->config = next;
 	s->generation++;
-	stages_close_unused(s);
 	lock_reconfigure(s);
 	(void)logs_level_parse(next->loglevel, &level);
-	if (logs_configure(s->logs, next->logfile, next->log_format, level, &err) < 0)
+	if (logs_configure(s->logs, s->booted->logfile, next->log_format, level, &err) < 0)
 		logs_event(s->logs, LOGS_ERROR, "reload.log", NULL, 0, "%s; the log goes on as before",
 			err.text);
 	supervisor_post(s, &e);
@@ -157,35 +175,51 @@ static bool may_adopt(const struct supervisor *s, const struct config *next, str
 			b->enabled ? "switched on" : "switched off");
 		return false;
 	}
-	if (a->enabled && strcmp(a->database, b->database) != 0)
-		return true; /* listed as "needs a restart"; the old one stays in use */
-	return true;
+	return true; /* another database is listed as "needs a restart"; the old one stays in use */
+}
+
+/* A clean-up of /tmp or /run may have taken the control socket's file: HUP brings it back. */
+static void mend_control(struct supervisor *s)
+{
+	struct err e;
+
+	if (s->control == NULL || control_path_intact(s->control))
+		return;
+	if (control_rebind(s->control, &e) < 0)
+		logs_event(s->logs, LOGS_ERROR, "control.lost", NULL, 0,
+			"the control socket's file is gone and cannot be made again: %s", e.text);
+	else
+		logs_event(s->logs, LOGS_WARNING, "control.mended", NULL, 0,
+			"the control socket '%s' had been removed: made again", s->control_path);
 }
 
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result)
 {
-	struct lines l = {NULL, 0};
+	struct lines l = {NULL, 0}, plan = {NULL, 0};
 	struct errlist findings;
 	struct config *next = NULL;
 	enum diff_class *classes = NULL;
 	struct err e;
 	bool ok;
 
+	mend_control(s);
 	errlist_init(&findings);
 	(void)config_load(s->config_path, s->force, &next, &findings);
 	list_findings(&l, &findings);
 	ok = findings.errors == 0 && next != NULL && s->core.lifecycle.state == LIFECYCLE_RUNNING &&
 		may_adopt(s, next, &l);
-	if (ok && stages_open_sockets(s, next, &e) < 0) {
+	if (ok)
+		classes = compare(s, next, changed_only, &plan);
+	ok = ok && classes != NULL;
+	if (ok && listeners_open(s, next, &e) < 0) {
 		add_line(&l, "%s", e.text);
 		ok = false;
 	}
-	if (ok)
-		classes = compare(s, next, changed_only, &l);
-	ok = ok && classes != NULL;
 	if (ok) {
 		adopt(s, next, classes);
+		add_lines(&l, &plan);
 	} else {
+		free(classes);
 		if (s->core.lifecycle.state != LIFECYCLE_RUNNING)
 			add_line(&l, "the supervisor is %s: not reloaded",
 				lifecycle_state_name(s->core.lifecycle.state));
@@ -193,5 +227,6 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 		config_unref(next);
 	}
 	errlist_release(&findings);
+	release_lines(&plan);
 	finish(s, &l, ok, ret_result);
 }

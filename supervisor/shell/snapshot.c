@@ -82,7 +82,7 @@ static json_t *lock_of(struct supervisor *s)
 		json_decref(o);
 		return json_null();
 	}
-	json_object_set_new(o, "database", json_string(s->config->scheduler.database));
+	json_object_set_new(o, "database", json_string(s->booted->scheduler.database));
 	json_object_set_new(o, "role", json_string(role_of(s)));
 	json_object_set_new(o, "epoch", json_integer(ours ? e->epoch : held ? r->epoch : 0));
 	json_object_set_new(o, "term", json_integer(ours ? e->term : s->lock.view_valid ? r->term : 0));

@@ -306,7 +306,7 @@ static int build_descriptors(struct spawn *sp, struct err *e)
 		return e->code;
 	for (size_t i = 0; i < set->socket_count && i < 256; i++) {
 		const char *name = sp->config->sockets[set->sockets[i]].name;
-		struct listener_slot *l = stages_listener(sp->supervisor, name);
+		struct listener_slot *l = listeners_find(sp->supervisor, name);
 
 		if (l == NULL)
 			return err_set(e, ERR_SYSTEM, "socket '%s' is not open", name);
@@ -476,7 +476,7 @@ static int build_worker(struct spawn *sp, struct err *e)
 	const char *listen[256] = {NULL};
 
 	for (size_t i = 0; i < set->socket_count && i < 256; i++) {
-		struct listener_slot *l = stages_listener(sp->supervisor,
+		struct listener_slot *l = listeners_find(sp->supervisor,
 			sp->config->sockets[set->sockets[i]].name);
 
 		listen[i] = l != NULL ? l->listener.text : "";

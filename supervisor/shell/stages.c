@@ -32,6 +32,7 @@ static int open_pidfile(struct supervisor *s, struct err *e)
 		return err_set(e, ERR_SYSTEM, "cannot write pidfile '%s': %s", path, strerror(errno));
 	}
 	s->pidfile_fd = fd;
+	snprintf(s->pidfile, sizeof s->pidfile, "%s", path);
 	return 0;
 }
 
@@ -51,7 +52,7 @@ static void down_directories(struct supervisor *s)
 {
 	if (s->pidfile_fd < 0)
 		return;
-	(void)unlink(s->config->pidfile);
+	(void)unlink(s->pidfile);
 	close(s->pidfile_fd);
 	s->pidfile_fd = -1;
 }
@@ -92,87 +93,6 @@ static void down_control(struct supervisor *s)
 	s->control = NULL;
 }
 
-/* --- sockets ------------------------------------------------------------------------------- */
-struct listener_slot *stages_listener(struct supervisor *s, const char *name)
-{
-	for (size_t i = 0; i < s->listener_count; i++) {
-		if (strcmp(s->listeners[i].name, name) == 0)
-			return &s->listeners[i];
-	}
-	return NULL;
-}
-
-static bool same_listen(const struct config_socket *a, const struct config_socket *b)
-{
-	return strcmp(a->listen, b->listen) == 0;
-}
-
-static int open_one(struct supervisor *s, const struct config_socket *c, struct err *e)
-{
-	struct listener_slot *more, *l = stages_listener(s, c->name);
-	struct listener opened;
-
-	if (l != NULL && same_listen(l->settings, c)) {
-		l->used = true;
-		return 0;
-	}
-	if (listener_open(&opened, c, e) < 0)
-		return err_prefix(e, "[socket:%s]", c->name);
-	if (l == NULL) {
-		more = realloc(s->listeners, (s->listener_count + 1) * sizeof *more);
-		if (more == NULL) {
-			listener_close(&opened);
-			return err_set(e, ERR_SYSTEM, "out of memory");
-		}
-		s->listeners = more;
-		l = &more[s->listener_count++];
-		memset(l, 0, sizeof *l);
-		snprintf(l->name, sizeof l->name, "%s", c->name);
-	} else {
-		listener_close(&l->listener);
-	}
-	l->listener = opened;
-	l->settings = c;
-	l->used = true;
-	logs_event(s->logs, LOGS_INFO, "socket.open", NULL, 0, "listening on %s (%s)",
-		opened.url[0] != '\0' ? opened.url : opened.text, c->name);
-	return 0;
-}
-
-/* Opens what is new before anything is closed; on an error what was there stays as it was. */
-int stages_open_sockets(struct supervisor *s, const struct config *c, struct err *e)
-{
-	for (size_t i = 0; i < s->listener_count; i++)
-		s->listeners[i].used = false;
-	for (size_t i = 0; i < c->socket_count; i++) {
-		if (open_one(s, &c->sockets[i], e) < 0)
-			return e->code;
-	}
-	return 0;
-}
-
-/* After a reload: the settings of the new snapshot; what nobody names any more is closed. */
-void stages_close_unused(struct supervisor *s)
-{
-	for (size_t i = 0; i < s->listener_count;) {
-		int found = config_find_socket(s->config, s->listeners[i].name);
-
-		if (found >= 0) {
-			s->listeners[i++].settings = &s->config->sockets[found];
-			continue;
-		}
-		listener_close(&s->listeners[i].listener);
-		s->listeners[i] = s->listeners[--s->listener_count];
-	}
-}
-
-static void down_sockets(struct supervisor *s)
-{
-	for (size_t i = 0; i < s->listener_count; i++)
-		listener_close(&s->listeners[i].listener);
-	s->listener_count = 0;
-}
-
 /* --- up and down --------------------------------------------------------------------------- */
 static int bring_up(struct supervisor *s, int stage, struct err *e)
 {
@@ -184,7 +104,7 @@ static int bring_up(struct supervisor *s, int stage, struct err *e)
 	case STAGE_CONTROL:
 		return up_control(s, e);
 	case STAGE_SOCKETS:
-		return stages_open_sockets(s, s->config, e);
+		return listeners_open(s, s->config, e);
 	case STAGE_GUARDIAN:
 		return lock_stage_deadman(s, e);
 	case STAGE_DATABASE:
@@ -219,7 +139,7 @@ void stages_down(struct supervisor *s, int stage)
 		down_control(s);
 		break;
 	case STAGE_SOCKETS:
-		down_sockets(s);
+		listeners_close(s);
 		break;
 	case STAGE_GUARDIAN:
 		lock_stage_deadman_down(s);

@@ -107,6 +107,8 @@ struct supervisor {
 	struct logs *logs;
 	struct core core;
 	struct config *config;
+	struct config *booted;	  /* what this supervisor was started with: a setting that needs a
+				   * restart is compared with that */
 	struct config **retired; /* snapshots that workers still run */
 	size_t retired_count;
 	struct plan plan;
@@ -130,6 +132,7 @@ struct supervisor {
 	int null_fd;
 	struct rlimit nofile; /* as we found it: the workers' */
 	int pidfile_fd;
+	char pidfile[4096];
 	int64_t timer_at_ns;
 	int64_t started_wall_us;
 	int interrupts; /* INT and QUIT so far */
@@ -214,9 +217,13 @@ const char *report_worker_name(const struct supervisor *s, int slot);
 /* stages.c */
 void stages_up(struct supervisor *s, int stage);
 void stages_down(struct supervisor *s, int stage);
-struct listener_slot *stages_listener(struct supervisor *s, const char *name);
-int stages_open_sockets(struct supervisor *s, const struct config *c, struct err *e);
-void stages_close_unused(struct supervisor *s);
+
+/* listeners.c */
+struct listener_slot *listeners_find(struct supervisor *s, const char *name);
+/* What C wants: opened, moved, adjusted; what nobody wants any more is closed. On an error nothing
+ * has changed. Afterwards the slots point into C. */
+int listeners_open(struct supervisor *s, const struct config *c, struct err *e);
+void listeners_close(struct supervisor *s);
 
 /* reload.c */
 struct reload_result {

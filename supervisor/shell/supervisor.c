@@ -144,6 +144,8 @@ static void drain(void *context)
 		s->queue_head = (s->queue_head + 1) % s->queue_capacity;
 		s->queue_count--;
 		handle(s, &e);
+		if (e.kind == EVENT_RELOAD)
+			free((void *)e.classes);
 	}
 	if (s->exiting)
 		return;
@@ -151,6 +153,8 @@ static void drain(void *context)
 		s->changed = false;
 		commands_check(s);
 	}
+	if (s->retired_count > 0)
+		supervisor_forget_snapshots(s);
 	set_timer(s);
 }
 
@@ -290,6 +294,7 @@ static int load(struct supervisor *s, const struct run_options *o)
 	errlist_release(&findings);
 	if (status != 0 || s->config == NULL)
 		return status != 0 ? status : 78;
+	s->booted = config_ref(s->config);
 	s->force = o->force;
 	snprintf(s->config_path, sizeof s->config_path, "%s",
 		s->config->path[0] != '\0' ? s->config->path : o->config_path);
@@ -357,6 +362,7 @@ static void release(struct supervisor *s)
 		config_unref(s->retired[i]);
 	free(s->retired);
 	config_unref(s->config);
+	config_unref(s->booted);
 	free(s->listeners);
 	free(s->core.workers);
 	free(s->core.programs);
@@ -380,6 +386,7 @@ int supervisor_run(const struct run_options *o)
 	status = load(s, o);
 	if (status != 0) {
 		config_unref(s->config);
+		config_unref(s->booted);
 		return status;
 	}
 	raise_descriptors();
