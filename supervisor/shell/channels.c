@@ -115,7 +115,8 @@ void channel_tell(struct supervisor *s, const struct action *a)
 	m.verb = a->kind == ACTION_TELL_PROMOTE ? CHANNEL_PROMOTE : CHANNEL_DEMOTE;
 	m.reason = (enum channel_reason)a->reason_code;
 	n = channel_encode(&m, line);
-	if (send(p->channel_fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)n && errno != EPIPE)
+	if (send(p->channel_fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)n &&
+		errno != EPIPE)
 		warn(p, "channel.full", "does not read its channel: a line was not delivered");
 }
 

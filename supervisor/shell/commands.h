@@ -38,8 +38,8 @@ enum waiter_kind {
 };
 
 enum condition_kind {
-	CONDITION_EXECUTOR,	/* some candidate program has one */
-	CONDITION_EXECUTOR_IS,	/* worker name or pid */
+	CONDITION_EXECUTOR,    /* some candidate program has one */
+	CONDITION_EXECUTOR_IS, /* worker name or pid */
 	CONDITION_EXECUTOR_NOT,
 	CONDITION_TERM,
 	CONDITION_READY,

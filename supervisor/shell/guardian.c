@@ -82,10 +82,12 @@ static int start_deadman(struct supervisor *s, struct err *e)
 	int pair[2], pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 
 	if (pidfd < 0)
-		return err_set(e, ERR_SYSTEM, "cannot open a pidfd of ourselves: %s", strerror(errno));
+		return err_set(
+			e, ERR_SYSTEM, "cannot open a pidfd of ourselves: %s", strerror(errno));
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
 		close(pidfd);
-		return err_set(e, ERR_SYSTEM, "cannot make the deadman's socket: %s", strerror(errno));
+		return err_set(
+			e, ERR_SYSTEM, "cannot make the deadman's socket: %s", strerror(errno));
 	}
 	fds[0] = (struct child_fd){pair[1], 3};
 	fds[1] = (struct child_fd){l->table_fd, 4};
@@ -212,7 +214,8 @@ int lock_table_reserve(struct supervisor *s, int slots, struct err *e)
 {
 	struct lock_state *l = &s->lock;
 	struct deadman_table *table, *old = l->table;
-	uint32_t capacity = FIRST_TABLE, old_capacity = old != NULL ? atomic_load(&old->capacity) : 0;
+	uint32_t capacity = FIRST_TABLE,
+		 old_capacity = old != NULL ? atomic_load(&old->capacity) : 0;
 	struct deadman_message m = {.verb = DEADMAN_TABLE};
 	int fd;
 

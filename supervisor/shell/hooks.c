@@ -39,7 +39,8 @@ void hooks_run(struct supervisor *s, const struct action *a)
 	}
 	if (free_slot == NULL) {
 		logs_event(s->logs, LOGS_WARNING, "hook.skipped", NULL, 0,
-			"%s was not run: %d such commands still run", names[a->hook], HOOK_PROCESSES);
+			"%s was not run: %d such commands still run", names[a->hook],
+			HOOK_PROCESSES);
 		return;
 	}
 	snprintf(event, sizeof event, "BATON_EVENT=%s", names[a->hook] + 3);

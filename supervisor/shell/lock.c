@@ -62,16 +62,18 @@ static void fill_view(struct supervisor *s, const struct store_view *from, struc
 	to->pid1 = row->pid1;
 	to->wall_us = report_wall_us();
 	to->same_boot = same_text(own->boot_id, row->boot_id) && row->guard_ino != 0 &&
-		row->guard_ino == s->lock.guard_inode;
+			row->guard_ino == s->lock.guard_inode;
 	to->same_machine = !same_text(own->boot_id, row->boot_id) && row->boot_id[0] != '\0' &&
-		same_text(own->machine_id, row->machine_id);
+			   same_text(own->machine_id, row->machine_id);
 }
 
 static enum outcome outcome_of(enum store_outcome o)
 {
 	static const enum outcome outcomes[] = {[STORE_DONE] = OUTCOME_DONE,
-		[STORE_REFUSED] = OUTCOME_REFUSED, [STORE_UNKNOWN] = OUTCOME_UNKNOWN,
-		[STORE_UNAVAILABLE] = OUTCOME_UNAVAILABLE, [STORE_MOVED] = OUTCOME_MOVED,
+		[STORE_REFUSED] = OUTCOME_REFUSED,
+		[STORE_UNKNOWN] = OUTCOME_UNKNOWN,
+		[STORE_UNAVAILABLE] = OUTCOME_UNAVAILABLE,
+		[STORE_MOVED] = OUTCOME_MOVED,
 		[STORE_WRONG] = OUTCOME_WRONG};
 
 	return o <= STORE_WRONG ? outcomes[o] : OUTCOME_UNKNOWN;
@@ -187,7 +189,8 @@ static int start_keeper(struct supervisor *s, struct err *e)
 	if (l->keeper.fd >= 0)
 		return 0;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_set(e, ERR_SYSTEM, "cannot make the keeper's socket: %s", strerror(errno));
+		return err_set(
+			e, ERR_SYSTEM, "cannot make the keeper's socket: %s", strerror(errno));
 	fds[0] = (struct child_fd){pair[1], 3};
 	l->keeper.pid = spawn_helper(s, "lock-keeper", NULL, fds, 1, e);
 	close(pair[1]);
@@ -214,18 +217,21 @@ static int tell_settings(struct supervisor *s, struct err *e)
 	if (l->keeper_told)
 		return 0;
 	if (send(l->keeper.fd, &r, sizeof r, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ||
-		send(l->keeper.fd, &l->settings, sizeof l->settings, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		send(l->keeper.fd, &l->settings, sizeof l->settings, MSG_DONTWAIT | MSG_NOSIGNAL) <
+			0)
 		return err_set(e, ERR_SYSTEM, "cannot speak to the keeper: %s", strerror(errno));
 	l->keeper_told = true;
 	return 0;
 }
 
-static void fill_request(struct supervisor *s, const struct core_request *from,
-	struct keeper_request *to)
+static void fill_request(
+	struct supervisor *s, const struct core_request *from, struct keeper_request *to)
 {
 	static const enum keeper_op ops[] = {[REQUEST_INSPECT] = KEEPER_INSPECT,
-		[REQUEST_ACQUIRE] = KEEPER_ACQUIRE, [REQUEST_RENEW] = KEEPER_RENEW,
-		[REQUEST_PROMOTE] = KEEPER_PROMOTE, [REQUEST_RELEASE] = KEEPER_RELEASE};
+		[REQUEST_ACQUIRE] = KEEPER_ACQUIRE,
+		[REQUEST_RENEW] = KEEPER_RENEW,
+		[REQUEST_PROMOTE] = KEEPER_PROMOTE,
+		[REQUEST_RELEASE] = KEEPER_RELEASE};
 
 	memset(to, 0, sizeof *to);
 	to->id = from->id;
@@ -240,8 +246,7 @@ static void fill_request(struct supervisor *s, const struct core_request *from,
 	snprintf(to->expect.holder, sizeof to->expect.holder, "%s", from->expect.holder);
 	snprintf(to->expect.db_uuid, sizeof to->expect.db_uuid, "%s", from->expect.db_uuid);
 	if (from->program >= 0) {
-		const struct process *p =
-			from->worker >= 0 ? &s->processes[from->worker] : NULL;
+		const struct process *p = from->worker >= 0 ? &s->processes[from->worker] : NULL;
 
 		snprintf(to->program, sizeof to->program, "%s",
 			s->core.programs[from->program].settings->name);
@@ -284,7 +289,8 @@ void lock_request(struct supervisor *s, const struct action *a)
 	struct keeper_request r;
 	struct err e;
 
-	if (a->request.op == REQUEST_NONE) { /* it does not answer: the next request starts another */
+	if (a->request.op ==
+		REQUEST_NONE) { /* it does not answer: the next request starts another */
 		logs_event(s->logs, LOGS_WARNING, "lock.keeper_stuck", NULL, 0,
 			"the database has not answered for 8 s; starting another keeper");
 		helper_kill(&l->keeper);

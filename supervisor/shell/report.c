@@ -57,8 +57,8 @@ const char *report_worker_name(const struct supervisor *s, int slot)
 static const char *program_name(const struct supervisor *s, int slot)
 {
 	return slot >= 0 && slot < s->core.program_slots && s->core.programs[slot].settings != NULL
-		? s->core.programs[slot].settings->name
-		: "";
+		       ? s->core.programs[slot].settings->name
+		       : "";
 }
 
 static void span(int64_t ns, char *buf, size_t bytes)
@@ -98,8 +98,8 @@ static void worker_ended(struct supervisor *s, const struct action *a)
 	const struct process *p = &s->processes[a->worker];
 	const char *name = report_worker_name(s, a->worker);
 	char how[600], lived[32];
-	struct logs_field f[] = {{.key = "worker", .value = name},
-		{.key = "pid", .number = p->pid}, {.key = "status", .number = w->exit_code},
+	struct logs_field f[] = {{.key = "worker", .value = name}, {.key = "pid", .number = p->pid},
+		{.key = "status", .number = w->exit_code},
 		{.key = "signal", .number = w->exit_signal}};
 
 	exit_words(s, a->worker, how, sizeof how);
@@ -134,7 +134,8 @@ void report_kill(struct supervisor *s, const struct process *p)
 {
 	const struct worker *w = &s->core.workers[p->slot];
 	const char *term = sigabbrev_np(w->settings->stopsignal);
-	struct logs_field f[] = {{.key = "worker", .value = p->name}, {.key = "pid", .number = p->pid}};
+	struct logs_field f[] = {
+		{.key = "worker", .value = p->name}, {.key = "pid", .number = p->pid}};
 	char waited[32];
 
 	if (w->state != WORKER_STOPPING || !w->term_sent ||
@@ -142,9 +143,9 @@ void report_kill(struct supervisor *s, const struct process *p)
 		return;
 	span(lease_now_ns() - w->since_ns, waited, sizeof waited);
 	logs_event(s->logs, LOGS_WARNING, "worker.killing", f, 2,
-		"%s (pid %d) %s within %s of SIG%s: killing it (stopwaitsecs)", p->name, (int)p->pid,
-		p->leader_alive ? "did not end" : "left processes that did not end", waited,
-		term != NULL ? term : "?");
+		"%s (pid %d) %s within %s of SIG%s: killing it (stopwaitsecs)", p->name,
+		(int)p->pid, p->leader_alive ? "did not end" : "left processes that did not end",
+		waited, term != NULL ? term : "?");
 }
 
 static void worker_waits(struct supervisor *s, const struct action *a)
@@ -152,7 +153,8 @@ static void worker_waits(struct supervisor *s, const struct action *a)
 	const struct worker *w = &s->core.workers[a->worker];
 	const char *name = report_worker_name(s, a->worker);
 	char in[32], how[600];
-	struct logs_field f[] = {{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
+	struct logs_field f[] = {
+		{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
 
 	exit_words(s, a->worker, how, sizeof how);
 	span(w->deadline_ns - lease_now_ns(), in, sizeof in);
@@ -172,27 +174,29 @@ static void worker_fatal(struct supervisor *s, const struct action *a)
 	const char *name = report_worker_name(s, a->worker);
 	int starts = s->core.workers[a->worker].failures;
 	char how[600];
-	struct logs_field f[] = {{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
+	struct logs_field f[] = {
+		{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
 
 	exit_words(s, a->worker, how, sizeof how);
 	logs_event(s->logs, LOGS_ERROR, "worker.fatal", f, 2,
-		"%s %s; given up after %d start%s: mend it, then `baton start %s`", name, how, starts,
-		starts == 1 ? "" : "s", name);
+		"%s %s; given up after %d start%s: mend it, then `baton start %s`", name, how,
+		starts, starts == 1 ? "" : "s", name);
 }
 
 static void report_worker(struct supervisor *s, const struct action *a)
 {
 	const struct process *p = &s->processes[a->worker];
 	const char *name = report_worker_name(s, a->worker);
-	struct logs_field f[] = {{.key = "worker", .value = name}, {.key = "pid", .number = p->pid}};
+	struct logs_field f[] = {
+		{.key = "worker", .value = name}, {.key = "pid", .number = p->pid}};
 
 	switch ((enum worker_state)a->to) {
 	case WORKER_STARTING:
 		logs_event(s->logs, LOGS_DEBUG, "worker.starting", f, 1, "%s starts", name);
 		break;
 	case WORKER_RUNNING:
-		logs_event(s->logs, LOGS_INFO, "worker.running", f, 2, "%s is running (pid %d)", name,
-			(int)p->pid);
+		logs_event(s->logs, LOGS_INFO, "worker.running", f, 2, "%s is running (pid %d)",
+			name, (int)p->pid);
 		break;
 	case WORKER_STOPPING:
 		if (!p->leader_alive && a->from != WORKER_STOPPING)
@@ -207,7 +211,8 @@ static void report_worker(struct supervisor *s, const struct action *a)
 		worker_fatal(s, a);
 		break;
 	case WORKER_EXITED:
-		logs_event(s->logs, LOGS_INFO, "worker.exited", f, 1, "%s has ended and stays so", name);
+		logs_event(s->logs, LOGS_INFO, "worker.exited", f, 1, "%s has ended and stays so",
+			name);
 		break;
 	case WORKER_STOPPED:
 		logs_event(s->logs, LOGS_INFO, "worker.stopped", f, 1, "%s is stopped", name);
@@ -278,12 +283,12 @@ void report_lock_view(struct supervisor *s, char *buf, size_t bytes)
 	report_time(r->created_at_us, since);
 	report_time(r->heartbeat_at_us + r->ttl_ms * 1000, until);
 	snprintf(buf, bytes, "%s (pid %lld%s%s, term %lld) since %s; its lease runs until %s",
-		r->hostname, (long long)r->pid, r->worker[0] != '\0' ? ", executor " : "", r->worker,
-		(long long)r->term, since, until);
+		r->hostname, (long long)r->pid, r->worker[0] != '\0' ? ", executor " : "",
+		r->worker, (long long)r->term, since, until);
 }
 
-static void lock_event(struct supervisor *s, enum logs_level level, const char *event,
-	const char *text)
+static void lock_event(
+	struct supervisor *s, enum logs_level level, const char *event, const char *text)
 {
 	struct logs_field f[] = {{.key = "database", .value = s->lock.settings.database},
 		{.key = "holder", .value = s->lock.view.row.holder},
@@ -303,7 +308,8 @@ static void report_held(struct supervisor *s)
 	report_lock_view(s, who, sizeof who);
 	span(s->core.election.view.ttl_ns, ttl, sizeof ttl);
 	snprintf(text, sizeof text,
-		"the lock is held by %s. This instance stands by%s: it takes over %s%s. `baton lock "
+		"the lock is held by %s. This instance stands by%s: it takes over %s%s. `baton "
+		"lock "
 		"info` tells more, `baton handoff --away` on the holder moves it",
 		who, c->when_held_exit ? " (when_held = exit)" : "",
 		near ? "at once when that holder dies, or after " : "after ", near ? ttl : ttl);
@@ -320,7 +326,8 @@ static void report_remark(struct supervisor *s, const struct action *a)
 		report_held(s);
 	} else if (strcmp(r, "unavailable") == 0) {
 		snprintf(text, sizeof text,
-			"the lock database does not answer: %s. The programs serve on; trying again "
+			"the lock database does not answer: %s. The programs serve on; trying "
+			"again "
 			"every second",
 			s->lock.error);
 		lock_event(s, LOGS_ERROR, "lock.unavailable", text);
@@ -330,14 +337,17 @@ static void report_remark(struct supervisor *s, const struct action *a)
 		lock_event(s, LOGS_ERROR, "lock.wrong", s->lock.error);
 	} else if (strcmp(r, "floor-conflict") == 0) {
 		snprintf(text, sizeof text,
-			"the lock database '%s' contradicts the floor beside it (highest term given: "
-			"%lld): it was replaced, restored or emptied. Standing by; after a whole ttl "
+			"the lock database '%s' contradicts the floor beside it (highest term "
+			"given: "
+			"%lld): it was replaced, restored or emptied. Standing by; after a whole "
+			"ttl "
 			"of silence this instance goes on above the floor",
 			s->lock.settings.database, (long long)s->lock.view.floor_term);
 		lock_event(s, LOGS_ERROR, "lock.floor_conflict", text);
 	} else if (strcmp(r, "floor-failed") == 0) {
 		snprintf(text, sizeof text,
-			"the floor file beside '%s' cannot be written: %s. Nobody is promoted until it "
+			"the floor file beside '%s' cannot be written: %s. Nobody is promoted "
+			"until it "
 			"can",
 			s->lock.settings.database, s->lock.answer_text);
 		lock_event(s, LOGS_ERROR, "lock.floor_failed", text);
@@ -377,7 +387,8 @@ static void report_election(struct supervisor *s, const struct action *a)
 	case ELECTION_LOST:
 		level = LOGS_ERROR;
 		snprintf(text, sizeof text,
-			"the lock is lost: %s. The executors are killed, the other workers serve on",
+			"the lock is lost: %s. The executors are killed, the other workers serve "
+			"on",
 			a->reason);
 		break;
 	default:

@@ -12,7 +12,7 @@ struct run_options {
 	const char *config_path;
 	enum config_force force;
 	const char *control_path; /* -s; NULL = what the file says */
-	bool detach;		  /* -d */
+	bool detach;              /* -d */
 };
 
 /* Run until the instance ends. Errors are printed. Returns the exit status (cli.md). */

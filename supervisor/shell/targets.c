@@ -70,15 +70,16 @@ static void add_process_name(struct supervisor *s, const char *name, struct targ
 		if (config_worker_build(p->config, p->position, w->index, NULL, &built, &e) < 0)
 			continue;
 		if (strcmp(built.name, colon != NULL ? colon + 1 : name) == 0 &&
-			(colon == NULL ||
-				(strlen(p->settings->group) == (size_t)(colon - name) &&
-					strncmp(p->settings->group, name, (size_t)(colon - name)) == 0)))
+			(colon == NULL || (strlen(p->settings->group) == (size_t)(colon - name) &&
+						  strncmp(p->settings->group, name,
+							  (size_t)(colon - name)) == 0)))
 			add(t, w->program, i);
 		config_worker_release(&built);
 	}
 }
 
-static void add_indexed(struct supervisor *s, const char *name, const char *colon, struct targets *t)
+static void add_indexed(
+	struct supervisor *s, const char *name, const char *colon, struct targets *t)
 {
 	char program[256], *end;
 	long index = strtol(colon + 1, &end, 10);
@@ -133,10 +134,10 @@ bool targets_find_one(struct supervisor *s, const char *name, struct targets *t,
 	} else {
 		slot = core_find_program(&s->core, colon != NULL ? colon + 1 : name);
 		if (slot >= 0 && used(s, slot) != NULL &&
-			(colon == NULL || (strlen(used(s, slot)->settings->group) ==
-							  (size_t)(colon - name) &&
-						  strncmp(used(s, slot)->settings->group, name,
-							  (size_t)(colon - name)) == 0)))
+			(colon == NULL ||
+				(strlen(used(s, slot)->settings->group) == (size_t)(colon - name) &&
+					strncmp(used(s, slot)->settings->group, name,
+						(size_t)(colon - name)) == 0)))
 			add(&found, slot, -1);
 		if (colon != NULL)
 			add_indexed(s, name, colon, &found);
@@ -172,10 +173,12 @@ bool targets_find(struct supervisor *s, json_t *names, struct targets *t, const 
 	t->count = 0;
 	*ret_code = "usage";
 	if (!json_is_array(names) || json_array_size(names) == 0) {
-		err_set(e, ERR_CONFIG, "which? name programs or workers (web, web:0, group:*, all)");
+		err_set(e, ERR_CONFIG,
+			"which? name programs or workers (web, web:0, group:*, all)");
 		return false;
 	}
-	json_array_foreach(names, i, name) {
+	json_array_foreach(names, i, name)
+	{
 		if (!json_is_string(name)) {
 			err_set(e, ERR_CONFIG, "targets must be strings");
 		} else if (targets_find_one(s, json_string_value(name), t, ret_code, e)) {

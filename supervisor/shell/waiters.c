@@ -49,8 +49,8 @@ bool waiter_set_workers(struct supervisor *s, struct waiter *w, const struct tar
 			if (more == NULL)
 				return false;
 			w->workers = more;
-			more[w->worker_count++] =
-				(struct waiter_worker){program, of->index, of->id};
+			more[w->worker_count++] = (struct waiter_worker){
+				program, of->index, of->id};
 		}
 	}
 	return true;
@@ -125,8 +125,8 @@ bool waiter_parse_condition(struct waiter *w, const char *text, struct err *e)
 	return false;
 }
 
-static bool any_executor(const struct supervisor *s, bool (*fits)(const struct supervisor *,
-							 const struct program *, const struct waiter *),
+static bool any_executor(const struct supervisor *s,
+	bool (*fits)(const struct supervisor *, const struct program *, const struct waiter *),
 	const struct waiter *w)
 {
 	for (int i = 0; i < s->core.program_slots; i++) {
@@ -153,7 +153,7 @@ static bool fits_named(const struct supervisor *s, const struct program *p, cons
 
 	snprintf(pid, sizeof pid, "%d", (int)s->processes[p->executor.worker].pid);
 	return strcmp(w->text, pid) == 0 ||
-		strcmp(w->text, report_worker_name(s, p->executor.worker)) == 0;
+	       strcmp(w->text, report_worker_name(s, p->executor.worker)) == 0;
 }
 
 static bool fits_other(const struct supervisor *s, const struct program *p, const struct waiter *w)
@@ -216,7 +216,7 @@ static bool has_role(const struct supervisor *s, const char *role)
 	if (strcmp(role, "unavailable") == 0)
 		return !holder && e->unavailable;
 	return strcmp(role, "standby") == 0 && e->state == ELECTION_STANDBY && e->decided &&
-		!e->unavailable;
+	       !e->unavailable;
 }
 
 static bool condition_holds(struct supervisor *s, const struct waiter *w)
@@ -256,10 +256,12 @@ static int started(struct supervisor *s, const struct waiter *w, bool anew, stru
 			continue;
 		slot = core_worker_slot(&s->core, of);
 		p = &s->processes[slot];
-		if (of->state == WORKER_FATAL || (of->state == WORKER_BACKOFF && of->failures > 0)) {
+		if (of->state == WORKER_FATAL ||
+			(of->state == WORKER_BACKOFF && of->failures > 0)) {
 			err_set(e, ERR_SYSTEM, "%s %s%s%s", report_worker_name(s, slot),
 				of->reason != NULL ? of->reason : "failed",
-				p->failure != NULL ? ": " : "", p->failure != NULL ? p->failure : "");
+				p->failure != NULL ? ": " : "",
+				p->failure != NULL ? p->failure : "");
 			return -1;
 		}
 		if (anew && of->id <= w->workers[i].id && of->state != WORKER_STANDBY)
@@ -292,7 +294,8 @@ static int scaled(struct supervisor *s, const struct waiter *w, struct err *e)
 
 		if (of->remove)
 			return 0;
-		if (of->state == WORKER_FATAL || (of->state == WORKER_BACKOFF && of->failures > 0)) {
+		if (of->state == WORKER_FATAL ||
+			(of->state == WORKER_BACKOFF && of->failures > 0)) {
 			err_set(e, ERR_SYSTEM, "%s %s", report_worker_name(s, i), of->reason);
 			return -1;
 		}
@@ -311,8 +314,8 @@ static int handed_off(struct supervisor *s, struct waiter *w, struct err *e)
 	}
 	if (p->executor.state != EXECUTOR_EXECUTING || p->executor.term <= w->term)
 		return 0;
-	w->result = json_pack("{s:s s:s s:s s:I}", "program", p->settings->name, "from", w->old_worker,
-		"to", report_worker_name(s, p->executor.worker), "term",
+	w->result = json_pack("{s:s s:s s:s s:I}", "program", p->settings->name, "from",
+		w->old_worker, "to", report_worker_name(s, p->executor.worker), "term",
 		(json_int_t)p->executor.term);
 	return 1;
 }
@@ -427,7 +430,8 @@ void commands_check(struct supervisor *s)
 		else if (state < 0)
 			control_fail(w->from, w->id, "failed", NULL, NULL, "%s", e.text);
 		else
-			control_fail(w->from, w->id, "timeout", NULL, NULL, "timed out after %lld ms",
+			control_fail(w->from, w->id, "timeout", NULL, NULL,
+				"timed out after %lld ms",
 				(long long)((now - w->began_ns) / CORE_MS));
 		waiter_free(w);
 	}
