@@ -28,11 +28,11 @@ ALL_LDFLAGS := $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed
 LIBS := -lev -linih -lsqlite3 -ljansson -lm
 
 CONF_SRC   := $(wildcard conf/*.c)
-WORKER_SRC := $(filter-out worker/client.c,$(wildcard worker/*.c)) $(wildcard worker/lock/*.c)
+CLIENT_SRC := worker/client.c worker/client_notify.c
+WORKER_SRC := $(filter-out $(CLIENT_SRC),$(wildcard worker/*.c)) $(wildcard worker/lock/*.c)
 CORE_SRC   := $(wildcard supervisor/core/*.c)
 SHELL_SRC  := $(wildcard supervisor/shell/*.c)
 CLI_SRC    := $(wildcard supervisor/cli/*.c)
-CLIENT_SRC := worker/client.c
 MAIN_SRC   := supervisor/main.c
 PART_SRC   := $(CONF_SRC) $(WORKER_SRC) $(CORE_SRC) $(SHELL_SRC) $(CLI_SRC)
 
