@@ -87,10 +87,14 @@ int baton_status(const char *text)
 int64_t baton_watchdog_ns(void)
 {
 	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
-	uint64_t number;
+	unsigned long long number;
+	char *end;
 
-	if (usec == NULL || !number_word(usec, 0, &number) || number == 0 ||
-		number > INT64_MAX / 1000)
+	if (usec == NULL || *usec < '0' || *usec > '9')
+		return 0;
+	errno = 0;
+	number = strtoull(usec, &end, 10);
+	if (errno != 0 || *end != '\0' || number > INT64_MAX / 1000)
 		return 0;
 	if (pid != NULL && strtol(pid, NULL, 10) != (long)getpid())
 		return 0;
