@@ -87,7 +87,7 @@ class Tap:
             elif result[1] == "ok":
                 self.passed += 1
             else:
-                current = list(before[-10:])
+                current = list(before[-30:])
                 self.failures.append((name, current))
             before = []
         self.complaint = None

@@ -221,6 +221,50 @@ def _():
     os.close(fd)
 
 
+ASKS = """
+import os, subprocess, sys
+ask = [sys.argv[1], "is-executor"]
+fd = int(os.environ["BATON_LEASE_FD"])
+def run(how, *more, **keywords):
+    status = subprocess.run(ask + list(more), stderr=subprocess.DEVNULL, **keywords).returncode
+    print(f"asked {how}: {status}", flush=True)
+run("waiting", "--wait", pass_fds=(fd,))
+run("waiting without page", "--wait", close_fds=True)
+run("page", pass_fds=(fd,))
+run("socket", close_fds=True)
+sys.stdin.read()
+import signal; signal.pause()
+"""
+
+
+@test("is-executor in a worker's tree: waits for the promotion, by page and by socket")
+def _():
+    script = os.path.join(folder(), "asks.py")
+    with open(script, "w", encoding="ascii") as f:
+        f.write(ASKS)
+    one = Instance(f"""
+        [scheduler]
+        ttl = 3s
+        heartbeat = 500ms
+        kill_grace = 500ms
+        handoff_timeout = 300ms
+        [program:web]
+        command = {PYTHON} {script} {BATON}
+        workers = 2
+        startsecs = 0
+        executor = candidate
+    """)
+    for how in ("waiting", "waiting without page", "page", "socket"):
+        one.wait_log(rf"web:\d \| asked {how}: 0", 10)
+    first = one.executor()
+    other = "web:1" if first["worker"] == "web:0" else "web:0"
+    since = one.mark()
+    os.kill(first["pid"], signal.SIGKILL)
+    for how in ("waiting", "waiting without page", "page", "socket"):
+        one.wait_log(rf"{other} \| asked {how}: 0", 10, since)
+    one.stop()
+
+
 @test("lock info and history with no instance and no database")
 def _():
     one = Instance(CANDIDATES, start=False)
