@@ -149,6 +149,7 @@ static void keep_view(struct supervisor *s, const struct keeper_reply *r)
 	}
 	if (l->guard_fd < 0)
 		(void)open_guard(s, &e); /* its inode is what a row is compared with */
+	standby_compare_programs(s);
 }
 
 static void keeper_readable(void *context, unsigned events)

@@ -86,6 +86,7 @@ struct lock_state {
 	struct loop_watch *inotify_watch;
 	int64_t acquired_wall_us;
 	bool overlay_told;
+	int64_t compared_epoch; /* standby.c: this holder's programs were compared with ours */
 };
 
 struct oom_counter {
@@ -235,6 +236,9 @@ struct reload_result {
  * whatever roll_on_reload says. */
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result);
 void reload_result_release(struct reload_result *r);
+
+/* standby.c: a candidate program that the holder lacks would have no executor: said once */
+void standby_compare_programs(struct supervisor *s);
 
 /* hooks.c */
 void hooks_run(struct supervisor *s, const struct action *a);
