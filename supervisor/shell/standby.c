@@ -4,8 +4,15 @@
 
 #include "supervisor/shell/state.h"
 
-/* So many heartbeats after its acquisition a holder has promoted what it has. */
-#define SETTLED_BEATS 3
+/* So many heartbeats after its acquisition (by its own wall clock) a holder has promoted what it
+ * has. */
+#define SETTLED_HEARTBEATS 3
+
+static bool is_settled(const struct supervisor *s, const struct store_row *r)
+{
+	return r->heartbeat_at_us - r->created_at_us >=
+	       SETTLED_HEARTBEATS * s->config->scheduler.heartbeat_ns / 1000;
+}
 
 static bool holder_has(const struct store_view *v, const char *program)
 {
@@ -21,7 +28,7 @@ void standby_compare_programs(struct supervisor *s)
 	const struct store_view *v = &s->lock.view;
 	const struct store_row *r = &v->row;
 
-	if (!r->held || strcmp(r->holder, s->instance) == 0 || r->beat < SETTLED_BEATS ||
+	if (!r->held || strcmp(r->holder, s->instance) == 0 || !is_settled(s, r) ||
 		s->lock.compared_epoch == r->epoch)
 		return;
 	s->lock.compared_epoch = r->epoch;
