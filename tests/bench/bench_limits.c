@@ -51,7 +51,8 @@ static int measure_store(const char *folder)
 
 	snprintf(settings.database, sizeof settings.database, "%s/bench.db", folder);
 	strcpy(settings.instance, "bench");
-	if (store_sqlite_init(&s, &settings, &e) < 0 || s.ops->inspect(&s, &view, &e) != STORE_DONE) {
+	if (store_sqlite_init(&s, &settings, &e) < 0 ||
+		s.ops->inspect(&s, &view, &e) != STORE_DONE) {
 		fprintf(stderr, "bench: %s\n", e.text);
 		return 1;
 	}
@@ -68,8 +69,8 @@ static int measure_store(const char *folder)
 			return 1;
 		renew[i] = now_ns() - t0;
 		t0 = now_ns();
-		if (s.ops->promote(&s, 1000, term, term + 1, "web", "web:0", 1, "bench", &view, &e) !=
-			STORE_DONE)
+		if (s.ops->promote(&s, 1000, term, term + 1, "web", "web:0", 1, "bench", &view,
+			    &e) != STORE_DONE)
 			return 1;
 		promote[i] = now_ns() - t0;
 		term++;
@@ -122,6 +123,46 @@ static void measure_death(void)
 	print_median("limit_kill_to_pidfd", ns);
 }
 
+/* From the kernel's report of a death to the exec of a successor (end of its close-on-exec pipe).
+ */
+static void measure_replacement(void)
+{
+	int64_t ns[ROUNDS];
+
+	for (int i = 0; i < ROUNDS; i++) {
+		pid_t pid = fork(), next;
+		struct pollfd p = {.events = POLLIN};
+		int done[2];
+		int64_t t0;
+		char byte;
+
+		if (pid == 0) {
+			for (;;)
+				pause();
+		}
+		p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+		kill(pid, SIGKILL);
+		poll(&p, 1, 1000);
+		t0 = now_ns();
+		waitpid(pid, NULL, 0);
+		if (pipe2(done, O_CLOEXEC) < 0)
+			exit(1);
+		next = fork();
+		if (next == 0) {
+			execl("/bin/true", "true", (char *)NULL);
+			_exit(127);
+		}
+		close(done[1]);
+		while (read(done[0], &byte, 1) > 0)
+			continue;
+		ns[i] = now_ns() - t0;
+		close(done[0]);
+		close(p.fd);
+		waitpid(next, NULL, 0);
+	}
+	print_median("limit_pidfd_to_exec", ns);
+}
+
 int main(void)
 {
 	char folder[] = "/tmp/baton-bench-XXXXXX", command[128];
@@ -132,6 +173,7 @@ int main(void)
 	rc = measure_store(folder);
 	measure_fork_exec();
 	measure_death();
+	measure_replacement();
 	snprintf(command, sizeof command, "rm -rf '%s'", folder);
 	return system(command) != 0 || rc;
 }
