@@ -55,7 +55,7 @@ HELPER_BIN := $(patsubst %.c,$(BUILD)/%,$(HELPER_SRC))
 SONAME := libbaton.so.0
 
 .PHONY: all run check check-unit check-layers check-format bench soak install clean deps deps-check \
-	docs help format clang tests
+	deps-run help format tests FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -102,10 +102,12 @@ $(BUILD)/$(SONAME): $(CLIENT_OBJ) worker/libbaton.map
 		-o $@ $(CLIENT_OBJ)
 	@ln -sf $(SONAME) $(BUILD)/libbaton.so
 
-$(BUILD)/baton.pc: worker/baton.pc.in Makefile
+# Written anew each time, for `make` and then `make install PREFIX=/usr`.
+$(BUILD)/baton.pc: worker/baton.pc.in FORCE
 	@mkdir -p $(@D)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' $< > $@
+FORCE:
 
 # --- tests ------------------------------------------------------------------------------------
 $(UNIT_BIN) $(SIM_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libparts.a $(CLIENT_OBJ)
