@@ -352,17 +352,22 @@ static void earlier(int64_t *first, int64_t at)
 		*first = at;
 }
 
+static bool retries_release(const struct core *c)
+{
+	return c->election.state == ELECTION_RELEASING && c->election.release_tries > 0;
+}
+
 static void holding_deadline(const struct core *c, int64_t *first)
 {
 	const struct election *e = &c->election;
-	bool releasing = e->state == ELECTION_RELEASING && e->release_tries > 0;
 
 	earlier(first, e->hard_ns);
 	earlier(first, election_warning_ns(c));
 	if (e->candidateless_ns != 0 && e->state == ELECTION_HOLDING)
 		earlier(first, e->candidateless_ns + e->ttl_ns);
 	if (e->request.op == REQUEST_NONE &&
-		(releasing || ((!e->inspect_wanted || !e->failing) && !executor_any_unkillable(c))))
+		(retries_release(c) ||
+			((!e->inspect_wanted || !e->failing) && !executor_any_unkillable(c))))
 		earlier(first, e->renew_ns);
 }
 
@@ -374,7 +379,7 @@ int64_t election_deadline(const struct core *c)
 
 	if (in_flight)
 		earlier(&first, e->answer_by_ns);
-	else if (e->state == ELECTION_STANDBY || e->inspect_wanted)
+	else if (e->state == ELECTION_STANDBY || (e->inspect_wanted && !retries_release(c)))
 		earlier(&first, e->inspect_ns);
 	if (is_ours(c))
 		holding_deadline(c, &first);

@@ -44,6 +44,16 @@ static void drain_all(struct core *c, int reason, const char *why)
 	}
 }
 
+static void each_executor(struct core *c, enum executor_event what)
+{
+	for (int i = 0; i < c->program_slots; i++) {
+		struct program *p = &c->programs[i];
+
+		if (p->used && p->executor.exists)
+			executor_handle(c, p, what, NULL);
+	}
+}
+
 /* The lease is over, proven or by the clock: never resumed in this epoch. */
 static void lose(struct core *c, const char *reason)
 {
@@ -52,12 +62,7 @@ static void lose(struct core *c, const char *reason)
 	election_enter(c, ELECTION_LOST, reason);
 	e->soft_ns = e->hard_ns = e->renew_ns = 0;
 	e->inspect_wanted = false;
-	for (int i = 0; i < c->program_slots; i++) {
-		struct program *p = &c->programs[i];
-
-		if (p->used && p->executor.exists)
-			executor_handle(c, p, EXECUTOR_EVENT_LOSE, NULL);
-	}
+	each_executor(c, EXECUTOR_EVENT_LOSE);
 }
 
 /* The row was read, and is ours; what inotify said after it was asked for stands. */
@@ -306,6 +311,7 @@ static void send_renew(struct core *c)
 		e->hard_ns = hard;
 		e->soft_ns = hard - s->kill_grace_ns;
 		executor_extend_all(c);
+		each_executor(c, EXECUTOR_EVENT_REARM); /* the deadman looks at the old deadline */
 	}
 	election_prepare(c, REQUEST_RENEW);
 	if (postponed)

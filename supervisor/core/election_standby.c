@@ -18,6 +18,9 @@ static void acquire(struct core *c, const char *reason)
 
 	if (v->floor_term + 1 > epoch)
 		epoch = v->floor_term + 1;
+	if (v->cleared + 1 >
+		epoch) /* or the mark of an epoch of before would prove this one dead */
+		epoch = v->cleared + 1;
 	if (v->wall_us > epoch && v->wall_us < CLOCK_SANE_US)
 		epoch = v->wall_us;
 	election_wait_guard(c, 0);
@@ -53,7 +56,8 @@ void election_stand_by(struct core *c, int64_t look_in_ns, const char *reason)
 static bool same_sight(const struct lock_view *a, const struct lock_view *b)
 {
 	return a->held == b->held && a->term == b->term && a->beat == b->beat &&
-	       strcmp(a->holder, b->holder) == 0 && strcmp(a->db_uuid, b->db_uuid) == 0;
+	       a->file == b->file && strcmp(a->holder, b->holder) == 0 &&
+	       strcmp(a->db_uuid, b->db_uuid) == 0;
 }
 
 static void watch(struct core *c, const struct lock_view *seen)
@@ -63,6 +67,7 @@ static void watch(struct core *c, const struct lock_view *seen)
 	if (!e->watching || !same_sight(&e->view, seen)) {
 		e->watching = true;
 		e->watch_since_ns = c->now_ns;
+		e->free_epoch = 0; /* what was said of another holder's byte */
 	}
 	e->view = *seen;
 }

@@ -301,6 +301,10 @@ static void demoted_itself(struct core *c, struct program *p, const struct event
 	int slot = p->executor.worker;
 
 	(void)e;
+	if (executor_worker(c, p)->executor_env == 1) { /* it runs as nothing but the executor */
+		executor_drain(c, p, DEMOTE_HANDOFF, true, "gave the baton back");
+		return;
+	}
 	hook(c, p, HOOK_DEMOTE);
 	executor_clear_page(c, p);
 	count_life(c, p);
