@@ -32,11 +32,16 @@ class Scheduler(threading.Thread):
         self.baton, self.ticks, self.ended = baton, 0, threading.Event()
 
     def run(self):
-        while not self.ended.wait(1 - time.time() % 1):
+        second = int(time.time())
+        while True:
+            second = max(second + 1, int(time.time()))
+            while time.time() < second:
+                if self.ended.wait(second - time.time()):
+                    return
             if self.baton.may_start():
                 self.ticks += 1
-                say(f"tick {time.strftime('%H:%M:%S')} (pid {os.getpid()}, "
-                    f"term {self.baton.term})")
+                say(f"tick {time.strftime('%H:%M:%S', time.localtime(second))} "
+                    f"(pid {os.getpid()}, term {self.baton.term})")
 
 
 def promoted(event):

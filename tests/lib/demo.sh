@@ -17,6 +17,10 @@ clean() {
 	rm -rf "$BATON_DEMO_DIR"
 }
 trap clean EXIT
+# A closed terminal, a closed pipe behind us: the same way out.
+trap 'exit 1' HUP TERM PIPE
+# The terminal, as the standard input that a shell takes away from what runs beside it.
+exec 3<&0
 
 fail() {
 	echo "demo: $*" >&2
@@ -40,10 +44,17 @@ TEXT
 if [ -z "$seconds" ]; then
 	echo "Ctrl-C ends it."
 	echo
-	# Ctrl-C goes to the whole terminal: this shell waits for baton to end in order.
-	trap : INT TERM
-	"$baton" run -c "$file"
-	exit $?
+	# Ctrl-C goes to the whole terminal, also to baton: this shell only waits for it to end.
+	trap : INT
+	"$baton" run -c "$file" <&3 3<&- &
+	pid=$!
+	while :; do
+		wait "$pid"
+		status=$?
+		kill -0 "$pid" 2>/dev/null || break
+	done
+	pid=""
+	exit "$status"
 fi
 
 case $seconds in
@@ -58,7 +69,8 @@ executor() { # KEY: pid or worker of the present executor
 		"$1"
 }
 
-"$baton" run -c "$file" &
+trap 'exit 1' INT
+"$baton" run -c "$file" <&3 3<&- &
 pid=$!
 tries=0
 # The only wait without an event: there is nobody to ask before the control socket is there.

@@ -8,19 +8,18 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from harness import *  # noqa: E402,F403
 
 
-def demo(*arguments, **keywords):
+def demo(*arguments):
+    """The demonstration, and the folder where it may leave nothing."""
+    where = folder()
     return subprocess.Popen(["sh", "tests/lib/demo.sh", BATON, *arguments], cwd=ROOT,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, start_new_session=True, **keywords)
-
-
-def leftovers():
-    return [n for n in os.listdir(tempfile.gettempdir()) if n.startswith("baton-demo")]
+                            stderr=subprocess.STDOUT, start_new_session=True,
+                            env={**os.environ, "TMPDIR": where}), where
 
 
 @test("SECONDS: shows ticks, a kill and a promotion, ends with status 0")
 def _():
-    process = demo("6")
+    process, where = demo("6")
     try:
         out = process.communicate(timeout=60)[0].decode(errors="replace")
     finally:
@@ -36,12 +35,12 @@ def _():
     equal(terms, sorted(terms), "terms in the order of the ticks")
     seconds = re.findall(r"tick ([\d:]+) ", out)
     equal(len(seconds), len(set(seconds)), f"ticks of one second each ({seconds})")
-    equal(leftovers(), [], "files left")
+    equal(os.listdir(where), [], "files left")
 
 
 @test("the commands that it prints work; Ctrl-C ends it in order")
 def _():
-    process = demo()
+    process, where = demo()
     lines = queue.Queue()
 
     def read():
@@ -65,21 +64,21 @@ def _():
         place = until(r"cd (.*) && export BATON_DEMO_DIR=(\S+)")
         killing = until(r"kill -9 (\d+)")
         until(r"tick ")
-        env, where = {"BATON_DEMO_DIR": place[2]}, place[1]
-        equal(where, ROOT, "folder to go to")
+        env, root = {"BATON_DEMO_DIR": place[2]}, place[1]
+        equal(root, ROOT, "folder to go to")
         file = "conf/examples/demo.ini"
-        url = json.loads(baton("status", "--json", "-c", file, env=env, cwd=where,
+        url = json.loads(baton("status", "--json", "-c", file, env=env, cwd=root,
                                status=0).out)["sockets"][0]["url"]
         status, body = http_get(url)
         equal(status, 200, "HTTP status")
         check(re.search(r"web:\d pid \d+", body), f"answer {body!r}")
-        info = json.loads(baton("lock", "info", "--json", "-c", file, env=env, cwd=where,
+        info = json.loads(baton("lock", "info", "--json", "-c", file, env=env, cwd=root,
                                 status=0).out)
         equal(info["holder"]["life"], "alive", "life of the holder")
         os.kill(int(killing[1]), signal.SIGKILL)
         successor = until(r"I am the executor now, term \d+; .*kill -9 (\d+)")
         check(successor[1] != killing[1], "another worker")
-        baton("handoff", "-c", file, env=env, cwd=where, status=0)
+        baton("handoff", "-c", file, env=env, cwd=root, status=0)
         third = until(r"I am the executor now, term \d+; .*kill -9 (\d+)")
         check(third[1] != successor[1], "another worker after the handoff")
         os.killpg(process.pid, signal.SIGINT)       # what the terminal does
@@ -88,16 +87,36 @@ def _():
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    equal(leftovers(), [], "files left")
+    equal(os.listdir(where), [], "files left")
+
+
+@test("nothing is left when its terminal or the pipe behind it goes")
+def _():
+    for arguments, number in ((["30"], signal.SIGHUP), (["30"], signal.SIGTERM),
+                              ([], signal.SIGHUP), ([], signal.SIGTERM), (["3"], None)):
+        process, where = demo(*arguments)
+        try:
+            while b"| tick" not in process.stdout.readline():
+                pass
+            if number:
+                os.killpg(process.pid, number)
+            process.stdout.close()
+            process.wait(20)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        equal(os.listdir(where), [], f"files left after {number}")
+        wait_until(lambda: not marked_processes(), 10, f"the end of all after {number}")
 
 
 @test("SECONDS that is no number is refused")
 def _():
-    process = demo("soon")
+    process, where = demo("soon")
     out = process.communicate(timeout=10)[0].decode()
     equal(process.returncode, 1, "exit status")
     check("not a number" in out, out)
-    equal(leftovers(), [], "files left")
+    equal(os.listdir(where), [], "files left")
 
 
 if __name__ == "__main__":
