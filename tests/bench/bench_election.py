@@ -57,6 +57,7 @@ INI = """
     startsecs = 0
     executor = candidate
     restart_backoff = 10ms
+    restart_backoff_max = 20ms
 """
 
 
