@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -107,6 +108,9 @@ static int resolve(const struct config_socket *s, struct addrinfo **ret_list, st
 	char port[16];
 	int rc;
 
+	/* RFC 6761: never a question to DNS; a bare system has no /etc/hosts. */
+	if (host && strcasecmp(host, "localhost") == 0)
+		host = s->family == AF_INET6 ? "::1" : "127.0.0.1";
 	snprintf(port, sizeof(port), "%d", s->port);
 	rc = getaddrinfo(host, port, &hints, ret_list);
 	if (rc != 0 && host) {

@@ -3,6 +3,7 @@ operation opens, transacts and closes; compare-and-swap on (term, holder, beat).
 
 import collections
 import contextlib
+import ctypes
 import errno
 import os
 import pathlib
@@ -19,6 +20,11 @@ APPLICATION_ID, SCHEMA_VERSION = 0x4241544E, 1
 LOCAL_FILE_SYSTEMS = frozenset((
     "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "ramfs", "overlay", "bcachefs",
     "reiserfs", "jfs", "nilfs2"))
+
+_LOCAL_TYPES = {0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0xF2F52010: "f2fs",
+                0x2FC12FC1: "zfs", 0x01021994: "tmpfs", 0x858458F6: "ramfs", 0x794C7630: "overlay",
+                0xCA451A4E: "bcachefs", 0x52654973: "reiserfs", 0x3153464A: "jfs",
+                0x3434: "nilfs2"}
 
 # The same text as in worker/lock/migrations.c; a test compares them.
 SCHEMA = """
@@ -97,7 +103,16 @@ def _file_system(path):
             below = path == point or path.startswith(point.rstrip("/") + "/")
             if below and len(point) >= len(best[1]):
                 best = (after.split(" ")[0], point)
-    return best
+    return best if best[1] else (_type_by_number(os.path.dirname(path)), "")
+
+
+def _type_by_number(folder):
+    """As worker/lock/fs.c tells them apart; for a root that is no mount point (chroot)."""
+    buffer = ctypes.create_string_buffer(512)
+    if ctypes.CDLL(None).statfs(os.fsencode(folder), buffer) != 0:
+        return "?"
+    number = ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
+    return _LOCAL_TYPES.get(number, f"a file system of type {number:#x}")
 
 
 class Store:
