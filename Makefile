@@ -54,7 +54,7 @@ HELPER_BIN := $(patsubst %.c,$(BUILD)/%,$(HELPER_SRC))
 
 SONAME := libbaton.so.0
 
-.PHONY: all run check check-unit check-layers check-format bench soak install clean deps deps-check \
+.PHONY: all run check check-unit check-layers check-format bench soak install clean deps \
 	deps-run help format tests FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
