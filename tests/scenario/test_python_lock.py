@@ -111,8 +111,8 @@ def _():
     with open(os.path.join(ROOT, "worker", "lock", "fs.c"), encoding="utf-8") as source:
         wanted = re.findall(r"\{0x([0-9a-f]+), \"[^\"]+\", true\}", source.read())
     equal(sorted(_store._LOCAL_TYPES), sorted(int(number, 16) for number in wanted))
-    check(_store._type_by_number(folder()) in _store.LOCAL_FILE_SYSTEMS)
-    check("0x9fa0" in _store._type_by_number("/proc"))
+    check(_store._type_by_number(folder()) in _store.LOCAL_FILE_SYSTEMS, folder())
+    check("0x9fa0" in _store._type_by_number("/proc"), "/proc")
 
 
 @test("taken, renewed, given back: row, floor and guard say so")
