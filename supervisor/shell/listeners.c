@@ -24,7 +24,7 @@ struct listener_slot *listeners_find(struct supervisor *s, const char *name)
 static bool fits(const struct listener_slot *l, const struct config_socket *c)
 {
 	return !l->used && strcmp(l->settings->listen, c->listen) == 0 &&
-		listener_path_intact(&l->listener);
+	       listener_path_intact(&l->listener);
 }
 
 /* The open one that C goes on with: its own, or that of a section which was renamed. A port that
@@ -87,7 +87,8 @@ static void exchange(struct supervisor *s, const struct config *c, struct listen
 			adjust(s, &next[i].listener, next[i].settings, &c->sockets[i]);
 			next[i].settings = &c->sockets[i];
 		} else {
-			logs_event(s->logs, LOGS_INFO, "socket.open", NULL, 0, "listening on %s (%s)",
+			logs_event(s->logs, LOGS_INFO, "socket.open", NULL, 0,
+				"listening on %s (%s)",
 				next[i].listener.url[0] != '\0' ? next[i].listener.url
 								: next[i].listener.text,
 				next[i].name);

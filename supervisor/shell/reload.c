@@ -11,7 +11,8 @@ struct lines {
 	size_t count;
 };
 
-static void add_line(struct lines *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add_line(struct lines *l, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 static void add_line(struct lines *l, const char *format, ...)
 {
 	char **more = realloc(l->items, (l->count + 1) * sizeof *more);
@@ -42,8 +43,8 @@ static void add_lines(struct lines *l, const struct lines *more)
 static void finish(struct supervisor *s, struct lines *l, bool ok, struct reload_result *ret)
 {
 	for (size_t i = 0; i < l->count; i++)
-		logs_event(s->logs, ok ? LOGS_INFO : LOGS_ERROR, ok ? "reload.plan" : "reload.error",
-			NULL, 0, "%s", l->items[i]);
+		logs_event(s->logs, ok ? LOGS_INFO : LOGS_ERROR,
+			ok ? "reload.plan" : "reload.error", NULL, 0, "%s", l->items[i]);
 	if (ret != NULL) {
 		ret->ok = ok;
 		ret->lines = l->items;
@@ -71,8 +72,8 @@ static void list_findings(struct lines *l, const struct errlist *findings)
 }
 
 /* roll_on_reload = always: people deploy new code with HUP. */
-static enum diff_class class_of(const struct config *c, const struct config_change *change,
-	bool changed_only)
+static enum diff_class class_of(
+	const struct config *c, const struct config_change *change, bool changed_only)
 {
 	int position = config_find_program(c, change->program);
 
@@ -85,9 +86,12 @@ static enum diff_class class_of(const struct config *c, const struct config_chan
 
 static void plan_program(struct lines *l, const struct config_change *c, enum diff_class class)
 {
-	static const char *const words[] = {[DIFF_SAME] = "unchanged", [DIFF_LIVE] = "applied in place",
-		[DIFF_COUNT] = "scaled in place", [DIFF_ROLL] = "replaced one worker at a time",
-		[DIFF_ADDED] = "added", [DIFF_REMOVED] = "stopped and taken out"};
+	static const char *const words[] = {[DIFF_SAME] = "unchanged",
+		[DIFF_LIVE] = "applied in place",
+		[DIFF_COUNT] = "scaled in place",
+		[DIFF_ROLL] = "replaced one worker at a time",
+		[DIFF_ADDED] = "added",
+		[DIFF_REMOVED] = "stopped and taken out"};
 	const char *text = c->text != NULL ? c->text : "";
 
 	if (class == DIFF_SAME)
@@ -108,8 +112,8 @@ static void list_restarts(const struct supervisor *s, const struct config *next,
 	config_diff_release(&d);
 }
 
-static enum diff_class *compare(const struct supervisor *s, const struct config *next,
-	bool changed_only, struct lines *l)
+static enum diff_class *compare(
+	const struct supervisor *s, const struct config *next, bool changed_only, struct lines *l)
 {
 	enum diff_class *classes = calloc(next->program_count + 1, sizeof *classes);
 	struct config_diff d;
@@ -147,7 +151,10 @@ static void retire(struct supervisor *s, struct config *old)
 
 static void adopt(struct supervisor *s, struct config *next, const enum diff_class *classes)
 {
-	struct event e = {.kind = EVENT_RELOAD, .worker = -1, .program = -1, .config = next,
+	struct event e = {.kind = EVENT_RELOAD,
+		.worker = -1,
+		.program = -1,
+		.config = next,
 		.classes = classes}; /* freed once it is handled */
 	enum logs_level level = LOGS_INFO;
 	struct err err;
@@ -158,8 +165,8 @@ static void adopt(struct supervisor *s, struct config *next, const enum diff_cla
 	lock_reconfigure(s);
 	(void)logs_level_parse(next->loglevel, &level);
 	if (logs_configure(s->logs, s->booted->logfile, next->log_format, level, &err) < 0)
-		logs_event(s->logs, LOGS_ERROR, "reload.log", NULL, 0, "%s; the log goes on as before",
-			err.text);
+		logs_event(s->logs, LOGS_ERROR, "reload.log", NULL, 0,
+			"%s; the log goes on as before", err.text);
 	supervisor_post(s, &e);
 }
 
@@ -170,8 +177,9 @@ static bool may_adopt(const struct supervisor *s, const struct config *next, str
 	const struct config_scheduler *a = &s->config->scheduler, *b = &next->scheduler;
 
 	if (a->enabled != b->enabled) {
-		add_line(l, "the election is %s by this file: that needs a restart of baton; nothing "
-			    "was changed",
+		add_line(l,
+			"the election is %s by this file: that needs a restart of baton; nothing "
+			"was changed",
 			b->enabled ? "switched on" : "switched off");
 		return false;
 	}
@@ -207,7 +215,7 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	(void)config_load(s->config_path, s->force, &next, &findings);
 	list_findings(&l, &findings);
 	ok = findings.errors == 0 && next != NULL && s->core.lifecycle.state == LIFECYCLE_RUNNING &&
-		may_adopt(s, next, &l);
+	     may_adopt(s, next, &l);
 	if (ok)
 		classes = compare(s, next, changed_only, &plan);
 	ok = ok && classes != NULL;

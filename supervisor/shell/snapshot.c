@@ -31,9 +31,11 @@ static json_t *instance_of(struct supervisor *s)
 
 	return json_pack("{s:s s:s s:i s:s s:s s:I s:s s:s s:s s:s}", "id", s->instance, "name",
 		s->config->name, "pid", (int)getpid(), "version", BATON_VERSION, "started_at",
-		report_time(s->started_wall_us, buf), "generation", (json_int_t)s->generation, "state",
-		s->core.lifecycle.state >= LIFECYCLE_STOPPING ? "stopping"
-			: s->core.lifecycle.state == LIFECYCLE_RUNNING ? "running" : "starting",
+		report_time(s->started_wall_us, buf), "generation", (json_int_t)s->generation,
+		"state",
+		s->core.lifecycle.state >= LIFECYCLE_STOPPING  ? "stopping"
+		: s->core.lifecycle.state == LIFECYCLE_RUNNING ? "running"
+							       : "starting",
 		"control", s->control_path, "config", s->config_path, "hostname", s->hostname);
 }
 
@@ -85,20 +87,30 @@ static json_t *lock_of(struct supervisor *s)
 	json_object_set_new(o, "database", json_string(s->booted->scheduler.database));
 	json_object_set_new(o, "role", json_string(role_of(s)));
 	json_object_set_new(o, "epoch", json_integer(ours ? e->epoch : held ? r->epoch : 0));
-	json_object_set_new(o, "term", json_integer(ours ? e->term : s->lock.view_valid ? r->term : 0));
+	json_object_set_new(o, "term",
+		json_integer(ours                 ? e->term
+			     : s->lock.view_valid ? r->term
+						  : 0));
 	json_object_set_new(o, "holder",
-		ours ? own_holder(s) : held ? other_holder(r) : json_null());
+		ours   ? own_holder(s)
+		: held ? other_holder(r)
+		       : json_null());
 	json_object_set_new(o, "acquired_at",
-		ours ? time_or_null(s->lock.acquired_wall_us)
-		     : held ? time_or_null(r->created_at_us) : json_null());
+		ours   ? time_or_null(s->lock.acquired_wall_us)
+		: held ? time_or_null(r->created_at_us)
+		       : json_null());
 	json_object_set_new(o, "heartbeat_at",
-		ours ? boot_time(e->t0_ns) : held ? time_or_null(r->heartbeat_at_us) : json_null());
+		ours   ? boot_time(e->t0_ns)
+		: held ? time_or_null(r->heartbeat_at_us)
+		       : json_null());
 	json_object_set_new(o, "expires_at",
-		ours ? boot_time(e->hard_ns)
-		     : held ? time_or_null(r->heartbeat_at_us + r->ttl_ms * 1000) : json_null());
+		ours   ? boot_time(e->hard_ns)
+		: held ? time_or_null(r->heartbeat_at_us + r->ttl_ms * 1000)
+		       : json_null());
 	json_object_set_new(o, "ttl_ms",
-		json_integer(ours ? e->ttl_ns / CORE_MS
-				  : held ? r->ttl_ms : s->config->scheduler.ttl_ns / CORE_MS));
+		json_integer(ours   ? e->ttl_ns / CORE_MS
+			     : held ? r->ttl_ms
+				    : s->config->scheduler.ttl_ns / CORE_MS));
 	json_object_set_new(o, "error", text_or_null(s->lock.error));
 	json_object_set_new(o, "unavailable_since",
 		e->unavailable ? boot_time(e->unavailable_since_ns) : json_null());
@@ -114,13 +126,13 @@ static json_t *executor_of(struct supervisor *s, const struct program *p)
 
 	if (x->state == EXECUTOR_EXECUTING && x->unanswered_told && !x->answered)
 		reason = "never answered; does the application use the client?";
-	return json_pack("{s:s s:s s:o s:o s:o s:o s:b s:I s:o}", "program", p->settings->name, "state",
-		executor_state_name(x->state), "worker",
+	return json_pack("{s:s s:s s:o s:o s:o s:o s:b s:I s:o}", "program", p->settings->name,
+		"state", executor_state_name(x->state), "worker",
 		has ? json_string(report_worker_name(s, x->worker)) : json_null(), "pid",
 		has ? json_integer(s->processes[x->worker].pid) : json_null(), "term",
 		has ? json_integer((json_int_t)x->term) : json_null(), "since",
-		boot_time(x->since_ns), "answered", x->answered, "busy", (json_int_t)x->busy, "reason",
-		text_or_null(reason));
+		boot_time(x->since_ns), "answered", x->answered, "busy", (json_int_t)x->busy,
+		"reason", text_or_null(reason));
 }
 
 static void add_executors(struct supervisor *s, json_t *document)
@@ -139,7 +151,8 @@ static void add_executors(struct supervisor *s, json_t *document)
 			first = row;
 	}
 	json_object_set_new(document, "executors", all);
-	json_object_set_new(document, "executor", first != NULL ? json_deep_copy(first) : json_null());
+	json_object_set_new(
+		document, "executor", first != NULL ? json_deep_copy(first) : json_null());
 }
 
 /* --- programs ------------------------------------------------------------------------------ */
@@ -166,13 +179,13 @@ static json_t *worker_of(struct supervisor *s, int slot)
 
 	return json_pack("{s:s s:I s:o s:s s:b s:b s:o s:I s:o s:o s:I s:s s:i}", "name",
 		report_worker_name(s, slot), "id", (json_int_t)w->id, "pid",
-		live ? json_integer(p->pid) : json_null(), "state", worker_state_name(w->state), "ready",
-		w->ready, "executor",
-		x->exists && x->worker == slot && x->shown && x->state != EXECUTOR_NONE, "started_at",
-		live ? boot_time(w->started_ns) : json_null(), "restarts", (json_int_t)w->restarts,
-		"last_exit", last_exit(s, w), "status", text_or_null(live ? p->status : NULL),
-		"generation", (json_int_t)w->generation, "reason", w->reason != NULL ? w->reason : "",
-		"index", w->index);
+		live ? json_integer(p->pid) : json_null(), "state", worker_state_name(w->state),
+		"ready", w->ready, "executor",
+		x->exists && x->worker == slot && x->shown && x->state != EXECUTOR_NONE,
+		"started_at", live ? boot_time(w->started_ns) : json_null(), "restarts",
+		(json_int_t)w->restarts, "last_exit", last_exit(s, w), "status",
+		text_or_null(live ? p->status : NULL), "generation", (json_int_t)w->generation,
+		"reason", w->reason != NULL ? w->reason : "", "index", w->index);
 }
 
 static const char *program_state(const struct supervisor *s, int slot)
@@ -234,8 +247,8 @@ static json_t *program_of(struct supervisor *s, int slot)
 		json_array_append_new(workers, worker_of(s, i));
 	}
 	return json_pack("{s:s s:s s:s s:i s:i s:o s:o}", "name", p->settings->name, "group",
-		p->settings->group, "state", program_state(s, slot), "wanted", p->wanted, "ready", ready,
-		"rollout", rollout_of(s, slot), "workers", workers);
+		p->settings->group, "state", program_state(s, slot), "wanted", p->wanted, "ready",
+		ready, "rollout", rollout_of(s, slot), "workers", workers);
 }
 
 json_t *snapshot_status(struct supervisor *s)
@@ -251,10 +264,10 @@ json_t *snapshot_status(struct supervisor *s)
 	}
 	json_object_set_new(o, "programs", programs);
 	for (size_t i = 0; i < s->listener_count; i++)
-		json_array_append_new(sockets,
-			json_pack("{s:s s:s s:o}", "name", s->listeners[i].name, "listen",
-				s->listeners[i].listener.text, "url",
-				text_or_null(s->listeners[i].listener.url)));
+		json_array_append_new(
+			sockets, json_pack("{s:s s:s s:o}", "name", s->listeners[i].name, "listen",
+					 s->listeners[i].listener.text, "url",
+					 text_or_null(s->listeners[i].listener.url)));
 	json_object_set_new(o, "sockets", sockets);
 	return o;
 }

@@ -16,7 +16,7 @@
 extern char **environ;
 
 #define FIRST_SOCKET_FD 3
-#define MOST_FDS	(FIRST_SOCKET_FD + 256 + 2)
+#define MOST_FDS        (FIRST_SOCKET_FD + 256 + 2)
 
 /* Everything that one spawn needs and that must not outlive it. */
 struct spawn {
@@ -116,8 +116,7 @@ static int env_put(struct spawn *sp, char *text)
 	return 0;
 }
 
-static int env_set(struct spawn *sp, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+static int env_set(struct spawn *sp, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static int env_set(struct spawn *sp, const char *format, ...)
 {
 	va_list args;
@@ -174,8 +173,8 @@ static int env_baton(struct spawn *sp)
 	if (s->notify != NULL)
 		rc |= env_set(sp, "NOTIFY_SOCKET=%s", notify_address(s->notify));
 	if (sp->settings->watchdog_ns > 0) {
-		rc |= env_set(sp, "WATCHDOG_USEC=%lld",
-			(long long)(sp->settings->watchdog_ns / 1000));
+		rc |= env_set(
+			sp, "WATCHDOG_USEC=%lld", (long long)(sp->settings->watchdog_ns / 1000));
 		rc |= env_set(sp, "WATCHDOG_PID=0000000000");
 	}
 	return rc;
@@ -190,10 +189,10 @@ static int env_sockets(struct spawn *sp)
 	if (set->socket_count == 0 || !set->listen_variables)
 		return 0;
 	for (size_t i = 0; i < set->socket_count && used < sizeof names - 1; i++)
-		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ":" : "",
-			sp->config->sockets[set->sockets[i]].name);
+		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+			i > 0 ? ":" : "", sp->config->sockets[set->sockets[i]].name);
 	return env_set(sp, "LISTEN_FDS=%zu", set->socket_count) |
-		env_set(sp, "LISTEN_PID=0000000000") | env_set(sp, "LISTEN_FDNAMES=%s", names);
+	       env_set(sp, "LISTEN_PID=0000000000") | env_set(sp, "LISTEN_FDNAMES=%s", names);
 }
 
 static int build_environment(struct spawn *sp)
@@ -270,8 +269,8 @@ static int open_stream(struct spawn *sp, int which, int pair[2], enum config_out
 {
 	struct supervisor *s = sp->supervisor;
 
-	if (logs_sink_open(s->logs, kind, path, which + 1, sp->config->childlogdir,
-		    sp->worker.name, &sp->sinks[which], e) < 0)
+	if (logs_sink_open(s->logs, kind, path, which + 1, sp->config->childlogdir, sp->worker.name,
+		    &sp->sinks[which], e) < 0)
 		return e->code;
 	if (sp->sinks[which] == NULL)
 		return 0; /* NONE */
@@ -342,8 +341,8 @@ static int build_limits(struct spawn *sp)
 	if (sp->rlimits == NULL)
 		return -1;
 	/* Ours was raised for ourselves: the worker gets what we found, then what the file says. */
-	sp->rlimits[0] = (struct config_rlimit){.resource = RLIMIT_NOFILE,
-		.soft = nofile->rlim_cur, .hard = nofile->rlim_max};
+	sp->rlimits[0] = (struct config_rlimit){
+		.resource = RLIMIT_NOFILE, .soft = nofile->rlim_cur, .hard = nofile->rlim_max};
 	if (set->rlimit_count > 0)
 		memcpy(sp->rlimits + 1, set->rlimits, set->rlimit_count * sizeof *sp->rlimits);
 	return 0;
@@ -418,8 +417,8 @@ static pid_t fork_child(const struct child_spec *spec)
 }
 
 /* The snapshot that SETTINGS lies in. */
-static const struct config *config_of(const struct supervisor *s,
-	const struct config_program *settings)
+static const struct config *config_of(
+	const struct supervisor *s, const struct config_program *settings)
 {
 	for (size_t i = 0; i < s->retired_count; i++) {
 		const struct config *c = s->retired[i];
@@ -476,8 +475,8 @@ static int build_worker(struct spawn *sp, struct err *e)
 	const char *listen[256] = {NULL};
 
 	for (size_t i = 0; i < set->socket_count && i < 256; i++) {
-		struct listener_slot *l = listeners_find(sp->supervisor,
-			sp->config->sockets[set->sockets[i]].name);
+		struct listener_slot *l = listeners_find(
+			sp->supervisor, sp->config->sockets[set->sockets[i]].name);
 
 		listen[i] = l != NULL ? l->listener.text : "";
 	}
@@ -563,7 +562,7 @@ static int watch_child(struct spawn *sp, struct err *e)
 	channel_watch(s, p);
 	for (int i = 0; i < 2; i++) {
 		bool inherit = (i == 0 ? sp->settings->stdout_kind : sp->settings->stderr_kind) ==
-			OUTPUT_INHERIT;
+			       OUTPUT_INHERIT;
 
 		if (sp->sinks[i] == NULL)
 			continue;
@@ -604,7 +603,8 @@ void spawn_worker(struct supervisor *s, const struct action *a)
 {
 	struct process *p = &s->processes[a->worker];
 	const struct worker *w = &s->core.workers[a->worker];
-	struct event told = {.kind = EVENT_SPAWNED, .worker = a->worker, .id = a->id, .program = -1};
+	struct event told = {
+		.kind = EVENT_SPAWNED, .worker = a->worker, .id = a->id, .program = -1};
 	struct spawn sp;
 	struct err e;
 
@@ -640,13 +640,20 @@ pid_t spawn_helper(struct supervisor *s, const char *name, const char *argument,
 {
 	char *const argv[] = {(char *)name, (char *)argument, NULL};
 	char *const paths[] = {"/proc/self/exe", NULL};
-	/* Its command line and environment shall not say "baton": one `pkill -f` must not get all. */
+	/* Its command line and environment shall not say "baton": one `pkill -f` must not get all.
+	 */
 	char *envp[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL, NULL};
 	const char *sanitizer = getenv("ASAN_OPTIONS");
 	char sanitizer_text[512];
 	struct child_fd all[3 + 8];
-	struct child_spec spec = {.argv = argv, .paths = paths, .envp = envp, .fds = all,
-		.hold_fd = -1, .directory = "/", .umask = -1, .nice = INT_MIN,
+	struct child_spec spec = {.argv = argv,
+		.paths = paths,
+		.envp = envp,
+		.fds = all,
+		.hold_fd = -1,
+		.directory = "/",
+		.umask = -1,
+		.nice = INT_MIN,
 		.oom_score_adj = INT_MIN};
 	int report[2];
 	pid_t pid;
@@ -688,8 +695,14 @@ pid_t spawn_command(struct supervisor *s, const char *command, const char *const
 	struct child_fd fds[3] = {{s->null_fd, 0}, {1, 1}, {2, 2}};
 	struct process nobody = {.supervisor = s};
 	struct spawn sp = {.supervisor = s, .process = &nobody};
-	struct child_spec spec = {.argv = argv, .paths = paths, .fds = fds, .fd_count = 3,
-		.hold_fd = -1, .directory = "", .umask = -1, .nice = INT_MIN,
+	struct child_spec spec = {.argv = argv,
+		.paths = paths,
+		.fds = fds,
+		.fd_count = 3,
+		.hold_fd = -1,
+		.directory = "",
+		.umask = -1,
+		.nice = INT_MIN,
 		.oom_score_adj = INT_MIN};
 	int report[2], rc = 0;
 	pid_t pid = -1;

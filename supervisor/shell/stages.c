@@ -21,7 +21,8 @@ static int open_pidfile(struct supervisor *s, struct err *e)
 		return 0;
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (fd < 0)
-		return err_set(e, ERR_SYSTEM, "cannot open pidfile '%s': %s", path, strerror(errno));
+		return err_set(
+			e, ERR_SYSTEM, "cannot open pidfile '%s': %s", path, strerror(errno));
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
 		close(fd);
 		return err_set(e, ERR_BUSY,
@@ -29,7 +30,8 @@ static int open_pidfile(struct supervisor *s, struct err *e)
 	}
 	if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0) {
 		close(fd);
-		return err_set(e, ERR_SYSTEM, "cannot write pidfile '%s': %s", path, strerror(errno));
+		return err_set(
+			e, ERR_SYSTEM, "cannot write pidfile '%s': %s", path, strerror(errno));
 	}
 	s->pidfile_fd = fd;
 	snprintf(s->pidfile, sizeof s->pidfile, "%s", path);
@@ -76,7 +78,8 @@ static int up_control(struct supervisor *s, struct err *e)
 		    &s->config->control_owner, s->instance, &h, &s->control, e) < 0) {
 		if (e->code == ERR_BUSY)
 			snprintf(e->text + strlen(e->text), sizeof e->text - strlen(e->text),
-				"; `baton status -s %s` shows that instance, `run -s OTHER` starts a "
+				"; `baton status -s %s` shows that instance, `run -s OTHER` starts "
+				"a "
 				"second one",
 				s->control_path);
 		return e->code;

@@ -32,8 +32,8 @@ struct supervisor;
 struct process {
 	struct supervisor *supervisor;
 	int slot;
-	uint64_t id;	   /* of the spawn; 0 = free */
-	pid_t pid;	   /* leader of its session; 0 once reaped and gone */
+	uint64_t id;       /* of the spawn; 0 = free */
+	pid_t pid;         /* leader of its session; 0 once reaped and gone */
 	bool leader_alive; /* not reaped yet */
 	int report_fd, hold_fd, channel_fd;
 	struct loop_watch *report_watch, *channel_watch;
@@ -43,16 +43,16 @@ struct process {
 	bool collecting;   /* the core asked for the end of its tree */
 	bool collect_tree; /* ... including what is left below it */
 	int collect_signal;
-	bool signalled;	   /* what is left has been sent collect_signal */
-	char *failure;	   /* why it could not start; NULL = it could */
-	char *status;	   /* STATUS=; NULL = not said */
-	char *name;	   /* "web:0" */
+	bool signalled; /* what is left has been sent collect_signal */
+	char *failure;  /* why it could not start; NULL = it could */
+	char *status;   /* STATUS=; NULL = not said */
+	char *name;     /* "web:0" */
 };
 
 /* One helper process of ours. */
 struct helper {
 	pid_t pid; /* 0 = none */
-	int fd;	   /* our end of its socketpair or pipe; -1 = none */
+	int fd;    /* our end of its socketpair or pipe; -1 = none */
 	struct loop_watch *watch;
 	int64_t started_ns;
 	int quick_deaths;
@@ -108,8 +108,8 @@ struct supervisor {
 	struct logs *logs;
 	struct core core;
 	struct config *config;
-	struct config *booted;	  /* what this supervisor was started with: a setting that needs a
-				   * restart is compared with that */
+	struct config *booted;   /* what this supervisor was started with: a setting that needs a
+				  * restart is compared with that */
 	struct config **retired; /* snapshots that workers still run */
 	size_t retired_count;
 	struct plan plan;
@@ -136,9 +136,9 @@ struct supervisor {
 	char pidfile[4096];
 	int64_t timer_at_ns;
 	int64_t started_wall_us;
-	int interrupts; /* INT and QUIT so far */
+	int interrupts;      /* INT and QUIT so far */
 	uint32_t generation; /* of the configuration: counts reloads */
-	bool changed;	/* something happened that a waiter may wait for */
+	bool changed;        /* something happened that a waiter may wait for */
 	bool exiting;
 	int exit_status;
 	int stage_status; /* of the stage that failed */
@@ -212,7 +212,8 @@ void report_kill(struct supervisor *s, const struct process *p);
 /* RFC 3339 in UTC with milliseconds. */
 char *report_time(int64_t wall_us, char buf[32]);
 int64_t report_wall_us(void);
-int64_t report_wall_of(int64_t boottime_ns); /* wall clock, microseconds, of a time of the lease clock */
+int64_t report_wall_of(
+	int64_t boottime_ns); /* wall clock, microseconds, of a time of the lease clock */
 const char *report_worker_name(const struct supervisor *s, int slot);
 
 /* stages.c */
@@ -248,7 +249,7 @@ bool hooks_reaped(struct supervisor *s, pid_t pid, int status);
 /* commands.c, snapshot.c: what a control request means */
 int commands_create(struct supervisor *s, struct control_handlers *ret_handlers);
 void commands_free(struct supervisor *s);
-void commands_check(struct supervisor *s);	       /* after events: answer who waits */
+void commands_check(struct supervisor *s);             /* after events: answer who waits */
 int64_t commands_deadline(const struct supervisor *s); /* 0 = none */
 json_t *snapshot_status(struct supervisor *s);
 

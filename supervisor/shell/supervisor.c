@@ -24,7 +24,8 @@ void supervisor_post(struct supervisor *s, const struct event *e)
 		struct event *queue = malloc(capacity * sizeof *queue);
 
 		if (queue == NULL)
-			abort(); /* an event lost is a state lost: better a death that all can see */
+			abort(); /* an event lost is a state lost: better a death that all can see
+				  */
 		for (size_t i = 0; i < s->queue_count; i++)
 			queue[i] = s->queue[(s->queue_head + i) % s->queue_capacity];
 		free(s->queue);
