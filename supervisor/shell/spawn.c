@@ -1,43 +1,15 @@
-/* Forking: workers, our own helpers, the operator's commands. Prepare, fork, tell. */
+/* Forking workers: prepare, fork, tell. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <limits.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "supervisor/shell/state.h"
-
-extern char **environ;
-
-#define FIRST_SOCKET_FD 3
-#define MOST_FDS        (FIRST_SOCKET_FD + 256 + 2)
-
-/* Everything that one spawn needs and that must not outlive it. */
-struct spawn {
-	struct supervisor *supervisor;
-	struct process *process;
-	const struct action *action;
-	const struct config_program *settings;
-	const struct config *config;
-	struct config_worker worker;
-	bool worker_built;
-	char **env;
-	size_t env_count, env_capacity;
-	char **paths;
-	struct child_fd fds[MOST_FDS];
-	size_t fd_count;
-	struct config_rlimit *rlimits;
-	int out[2], err[2], report[2], hold[2], channel[2];
-	struct logs_sink *sinks[2];
-	gid_t groups[NGROUPS_MAX > 256 ? 256 : NGROUPS_MAX];
-	int group_count;
-};
+#include "supervisor/shell/spawn_internal.h"
 
 /* --- the process's own side ---------------------------------------------------------------- */
 void process_init(struct supervisor *s, struct process *p, int slot)
@@ -78,184 +50,6 @@ static void set_failure(struct process *p, const char *text)
 {
 	free(p->failure);
 	p->failure = strdup(text);
-}
-
-/* --- environment --------------------------------------------------------------------------- */
-static bool env_same_key(const char *a, const char *b)
-{
-	size_t n = strcspn(a, "=");
-
-	return strncmp(a, b, n) == 0 && b[n] == '=';
-}
-
-/* TEXT (KEY=VALUE, malloced, taken over) replaces an earlier one of that key. */
-static int env_put(struct spawn *sp, char *text)
-{
-	if (text == NULL)
-		return -1;
-	for (size_t i = 0; i < sp->env_count; i++) {
-		if (env_same_key(text, sp->env[i])) {
-			free(sp->env[i]);
-			sp->env[i] = text;
-			return 0;
-		}
-	}
-	if (sp->env_count + 1 >= sp->env_capacity) {
-		size_t capacity = sp->env_capacity != 0 ? 2 * sp->env_capacity : 64;
-		char **env = realloc(sp->env, capacity * sizeof *env);
-
-		if (env == NULL) {
-			free(text);
-			return -1;
-		}
-		sp->env = env;
-		sp->env_capacity = capacity;
-	}
-	sp->env[sp->env_count++] = text;
-	sp->env[sp->env_count] = NULL;
-	return 0;
-}
-
-static int env_set(struct spawn *sp, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static int env_set(struct spawn *sp, const char *format, ...)
-{
-	va_list args;
-	char *text = NULL;
-
-	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		text = NULL;
-	va_end(args);
-	return env_put(sp, text);
-}
-
-/* What speaks of another service manager, or of a baton above us, is not passed on. */
-static bool inheritable(const char *pair)
-{
-	static const char *const ours[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
-		"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID", "MANAGERPID",
-		"BATON_INSTANCE", "BATON_PROGRAM", "BATON_WORKER", "BATON_INDEX", "BATON_WORKERS",
-		"BATON_CONTROL", "BATON_CHANNEL_FD", "BATON_LEASE_FD", "BATON_EXECUTOR",
-		"BATON_TERM", "BATON_EVENT", "BATON_PID"};
-
-	if (strchr(pair, '=') == NULL)
-		return false;
-	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
-		size_t n = strlen(ours[i]);
-
-		if (strncmp(pair, ours[i], n) == 0 && pair[n] == '=')
-			return false;
-	}
-	return true;
-}
-
-static int env_baton(struct spawn *sp)
-{
-	struct supervisor *s = sp->supervisor;
-	const struct worker *w = &s->core.workers[sp->process->slot];
-	const struct program *p = &s->core.programs[w->program];
-	const struct action *a = sp->action;
-	int rc = 0;
-
-	rc |= env_set(sp, "BATON_INSTANCE=%s", s->instance);
-	rc |= env_set(sp, "BATON_PROGRAM=%s", sp->settings->name);
-	rc |= env_set(sp, "BATON_WORKER=%s", sp->process->name);
-	rc |= env_set(sp, "BATON_INDEX=%d", w->index);
-	rc |= env_set(sp, "BATON_WORKERS=%d", p->count);
-	rc |= env_set(sp, "BATON_CONTROL=%s", s->control_path);
-	if (a->executor_env >= 0)
-		rc |= env_set(sp, "BATON_EXECUTOR=%d", a->executor_env);
-	if (a->executor_env == 1)
-		rc |= env_set(sp, "BATON_TERM=%llu", (unsigned long long)a->term);
-	rc |= env_set(sp, "SUPERVISOR_ENABLED=1");
-	rc |= env_set(sp, "SUPERVISOR_PROCESS_NAME=%s", sp->worker.name);
-	rc |= env_set(sp, "SUPERVISOR_GROUP_NAME=%s", sp->settings->group);
-	if (s->notify != NULL)
-		rc |= env_set(sp, "NOTIFY_SOCKET=%s", notify_address(s->notify));
-	if (sp->settings->watchdog_ns > 0) {
-		rc |= env_set(
-			sp, "WATCHDOG_USEC=%lld", (long long)(sp->settings->watchdog_ns / 1000));
-		rc |= env_set(sp, "WATCHDOG_PID=0000000000");
-	}
-	return rc;
-}
-
-static int env_sockets(struct spawn *sp)
-{
-	const struct config_program *set = sp->settings;
-	char names[4096] = "";
-	size_t used = 0;
-
-	if (set->socket_count == 0 || !set->listen_variables)
-		return 0;
-	for (size_t i = 0; i < set->socket_count && used < sizeof names - 1; i++)
-		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
-			i > 0 ? ":" : "", sp->config->sockets[set->sockets[i]].name);
-	return env_set(sp, "LISTEN_FDS=%zu", set->socket_count) |
-	       env_set(sp, "LISTEN_PID=0000000000") | env_set(sp, "LISTEN_FDNAMES=%s", names);
-}
-
-static int build_environment(struct spawn *sp)
-{
-	const struct config_user *u = &sp->settings->user;
-	int rc = 0;
-
-	for (char **e = environ; *e != NULL; e++) {
-		if (inheritable(*e))
-			rc |= env_put(sp, strdup(*e));
-	}
-	if (u->set && sp->settings->set_user_env) {
-		rc |= env_set(sp, "HOME=%s", u->home);
-		rc |= env_set(sp, "USER=%s", u->name);
-		rc |= env_set(sp, "LOGNAME=%s", u->name);
-	}
-	for (size_t i = 0; i < sp->worker.environment_count; i++)
-		rc |= env_set(sp, "%s=%s", sp->worker.environment[i].key,
-			sp->worker.environment[i].value);
-	rc |= env_baton(sp);
-	rc |= env_sockets(sp);
-	return rc;
-}
-
-/* --- paths --------------------------------------------------------------------------------- */
-static const char *env_value(const struct spawn *sp, const char *key)
-{
-	size_t n = strlen(key);
-
-	for (size_t i = 0; i < sp->env_count; i++) {
-		if (strncmp(sp->env[i], key, n) == 0 && sp->env[i][n] == '=')
-			return sp->env[i] + n + 1;
-	}
-	return NULL;
-}
-
-static int build_paths(struct spawn *sp)
-{
-	const char *name = sp->worker.argv[0], *path = env_value(sp, "PATH");
-	size_t count = 2, n = 0;
-
-	if (path == NULL || *path == '\0')
-		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-	for (const char *p = path; *p != '\0'; p++)
-		count += *p == ':';
-	sp->paths = calloc(count + 1, sizeof *sp->paths);
-	if (sp->paths == NULL)
-		return -1;
-	if (strchr(name, '/') != NULL) {
-		sp->paths[0] = strdup(name);
-		return sp->paths[0] != NULL ? 0 : -1;
-	}
-	while (n < count) {
-		size_t bytes = strcspn(path, ":");
-
-		if (asprintf(&sp->paths[n++], "%.*s%s%s", (int)bytes, path, bytes > 0 ? "/" : "./",
-			    name) < 0)
-			return -1;
-		if (path[bytes] == '\0')
-			break;
-		path += bytes + 1;
-	}
-	return 0;
 }
 
 /* --- descriptors --------------------------------------------------------------------------- */
@@ -316,13 +110,13 @@ static int build_descriptors(struct spawn *sp, struct err *e)
 		return err_set(e, ERR_SYSTEM, "cannot make its channel: %s", strerror(errno));
 	(void)fcntl(sp->channel[0], F_SETFL, O_NONBLOCK);
 	pass(sp, sp->channel[1], next);
-	if (env_set(sp, "BATON_CHANNEL_FD=%d", next++) < 0)
+	if (spawn_env_set(sp, "BATON_CHANNEL_FD=%d", next++) < 0)
 		return err_set(e, ERR_SYSTEM, "out of memory");
 	if (set->executor != EXECUTOR_NO) {
 		if (lease_create(&sp->process->lease, e) < 0)
 			return e->code;
 		pass(sp, sp->process->lease.fd_ro, next);
-		if (env_set(sp, "BATON_LEASE_FD=%d", next++) < 0)
+		if (spawn_env_set(sp, "BATON_LEASE_FD=%d", next++) < 0)
 			return err_set(e, ERR_SYSTEM, "out of memory");
 	}
 	if (pipe2(sp->report, O_CLOEXEC) < 0 ||
@@ -402,7 +196,7 @@ static void fill_spec(struct spawn *sp, struct child_spec *spec, pid_t parent)
 	spec->rlimit_count = set->rlimit_count + 1;
 }
 
-static pid_t fork_child(const struct child_spec *spec)
+pid_t spawn_fork(const struct child_spec *spec)
 {
 	sigset_t all, before;
 	pid_t pid;
@@ -449,7 +243,7 @@ static void init_spawn(struct spawn *sp, struct process *p, const struct action 
 		sp->out[i] = sp->err[i] = sp->report[i] = sp->hold[i] = sp->channel[i] = -1;
 }
 
-static void release_spawn(struct spawn *sp)
+void spawn_clear(struct spawn *sp)
 {
 	for (size_t i = 0; i < sp->env_count; i++)
 		free(sp->env[i]);
@@ -487,7 +281,7 @@ static int build_worker(struct spawn *sp, struct err *e)
 	sp->worker_built = true;
 	if (sp->worker.argv == NULL || sp->worker.argv[0] == NULL)
 		return err_set(e, ERR_CONFIG, "its command is empty or not well formed");
-	if (build_environment(sp) < 0 || build_paths(sp) < 0 || build_limits(sp) < 0)
+	if (spawn_build_environment(sp) < 0 || spawn_build_paths(sp) < 0 || build_limits(sp) < 0)
 		return err_set(e, ERR_SYSTEM, "out of memory");
 	return 0;
 }
@@ -510,7 +304,7 @@ static void describe_failure(struct process *p, const struct child_failure *f)
 		child_failure_text(f, &spec, text, sizeof text);
 		set_failure(p, text);
 	}
-	release_spawn(&sp);
+	spawn_clear(&sp);
 }
 
 static void read_report(void *context, unsigned events)
@@ -584,7 +378,7 @@ static int spawn(struct spawn *sp, struct err *e)
 		return e->code;
 	find_groups(sp);
 	fill_spec(sp, &spec, getpid());
-	p->pid = fork_child(&spec);
+	p->pid = spawn_fork(&spec);
 	if (p->pid < 0) {
 		p->pid = 0;
 		return err_set(e, ERR_SYSTEM, "cannot fork: %s", strerror(errno));
@@ -620,7 +414,7 @@ void spawn_worker(struct supervisor *s, const struct action *a)
 	} else {
 		told.pid = p->pid;
 	}
-	release_spawn(&sp);
+	spawn_clear(&sp);
 	supervisor_post(s, &told);
 }
 
@@ -632,100 +426,4 @@ void spawn_release(struct supervisor *s, const struct action *a)
 		return;
 	(void)!write(p->hold_fd, "x", 1);
 	close_fd(&p->hold_fd);
-}
-
-/* --- helpers and commands ------------------------------------------------------------------ */
-pid_t spawn_helper(struct supervisor *s, const char *name, const char *argument,
-	const struct child_fd *fds, size_t fd_count, struct err *e)
-{
-	char *const argv[] = {(char *)name, (char *)argument, NULL};
-	char *const paths[] = {"/proc/self/exe", NULL};
-	/* Its command line and environment shall not say "baton": one `pkill -f` must not get all.
-	 */
-	char *envp[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL, NULL};
-	const char *sanitizer = getenv("ASAN_OPTIONS");
-	char sanitizer_text[512];
-	struct child_fd all[3 + 8];
-	struct child_spec spec = {.argv = argv,
-		.paths = paths,
-		.envp = envp,
-		.fds = all,
-		.hold_fd = -1,
-		.directory = "/",
-		.umask = -1,
-		.nice = INT_MIN,
-		.oom_score_adj = INT_MIN};
-	int report[2];
-	pid_t pid;
-	struct child_failure f;
-
-	if (sanitizer != NULL) {
-		snprintf(sanitizer_text, sizeof sanitizer_text, "ASAN_OPTIONS=%s", sanitizer);
-		envp[1] = sanitizer_text;
-	}
-	if (pipe2(report, O_CLOEXEC) < 0)
-		return err_set(e, ERR_SYSTEM, "cannot make a pipe: %s", strerror(errno)), -1;
-	all[0] = (struct child_fd){s->null_fd, 0};
-	all[1] = (struct child_fd){s->null_fd, 1};
-	all[2] = (struct child_fd){2, 2};
-	memcpy(all + 3, fds, fd_count * sizeof *fds);
-	spec.fd_count = 3 + fd_count;
-	spec.report_fd = report[1];
-	spec.parent = getpid();
-	pid = fork_child(&spec);
-	close(report[1]);
-	if (pid > 0 && read(report[0], &f, sizeof f) == (ssize_t)sizeof f) {
-		char text[512];
-
-		child_failure_text(&f, &spec, text, sizeof text);
-		err_set(e, ERR_SYSTEM, "cannot start %s: %s", name, text);
-		pid = -1; /* the reaper meets it as a stranger */
-	} else if (pid < 0) {
-		err_set(e, ERR_SYSTEM, "cannot start %s: %s", name, strerror(errno));
-	}
-	close(report[0]);
-	return pid;
-}
-
-pid_t spawn_command(struct supervisor *s, const char *command, const char *const *more_environment,
-	struct err *e)
-{
-	char *const argv[] = {"/bin/sh", "-c", (char *)command, NULL};
-	char *const paths[] = {"/bin/sh", NULL};
-	struct child_fd fds[3] = {{s->null_fd, 0}, {1, 1}, {2, 2}};
-	struct process nobody = {.supervisor = s};
-	struct spawn sp = {.supervisor = s, .process = &nobody};
-	struct child_spec spec = {.argv = argv,
-		.paths = paths,
-		.fds = fds,
-		.fd_count = 3,
-		.hold_fd = -1,
-		.directory = "",
-		.umask = -1,
-		.nice = INT_MIN,
-		.oom_score_adj = INT_MIN};
-	int report[2], rc = 0;
-	pid_t pid = -1;
-
-	for (int i = 0; i < 2; i++)
-		sp.out[i] = sp.err[i] = sp.report[i] = sp.hold[i] = sp.channel[i] = -1;
-	for (char **v = environ; *v != NULL; v++)
-		rc |= inheritable(*v) ? env_put(&sp, strdup(*v)) : 0;
-	for (size_t i = 0; i < s->config->environment_count; i++)
-		rc |= env_set(&sp, "%s=%s", s->config->environment[i].key,
-			s->config->environment[i].value);
-	for (; *more_environment != NULL; more_environment++)
-		rc |= env_put(&sp, strdup(*more_environment));
-	spec.envp = sp.env;
-	if (rc == 0 && pipe2(report, O_CLOEXEC) == 0) {
-		spec.report_fd = report[1];
-		spec.parent = getpid();
-		pid = fork_child(&spec);
-		close(report[0]);
-		close(report[1]);
-	}
-	if (pid < 0)
-		err_set(e, ERR_SYSTEM, "cannot run '%s': %s", command, strerror(errno));
-	release_spawn(&sp);
-	return pid;
 }

@@ -1,0 +1,183 @@
+/* What a worker finds: its environment, and where its command lies. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "supervisor/shell/spawn_internal.h"
+
+/* --- environment --------------------------------------------------------------------------- */
+static bool env_same_key(const char *a, const char *b)
+{
+	size_t n = strcspn(a, "=");
+
+	return strncmp(a, b, n) == 0 && b[n] == '=';
+}
+
+int spawn_env_put(struct spawn *sp, char *text)
+{
+	if (text == NULL)
+		return -1;
+	for (size_t i = 0; i < sp->env_count; i++) {
+		if (env_same_key(text, sp->env[i])) {
+			free(sp->env[i]);
+			sp->env[i] = text;
+			return 0;
+		}
+	}
+	if (sp->env_count + 1 >= sp->env_capacity) {
+		size_t capacity = sp->env_capacity != 0 ? 2 * sp->env_capacity : 64;
+		char **env = realloc(sp->env, capacity * sizeof *env);
+
+		if (env == NULL) {
+			free(text);
+			return -1;
+		}
+		sp->env = env;
+		sp->env_capacity = capacity;
+	}
+	sp->env[sp->env_count++] = text;
+	sp->env[sp->env_count] = NULL;
+	return 0;
+}
+
+int spawn_env_set(struct spawn *sp, const char *format, ...)
+{
+	va_list args;
+	char *text = NULL;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	va_end(args);
+	return spawn_env_put(sp, text);
+}
+
+bool spawn_inheritable(const char *pair)
+{
+	static const char *const ours[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
+		"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID", "MANAGERPID",
+		"BATON_INSTANCE", "BATON_PROGRAM", "BATON_WORKER", "BATON_INDEX", "BATON_WORKERS",
+		"BATON_CONTROL", "BATON_CHANNEL_FD", "BATON_LEASE_FD", "BATON_EXECUTOR",
+		"BATON_TERM", "BATON_EVENT", "BATON_PID"};
+
+	if (strchr(pair, '=') == NULL)
+		return false;
+	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+		size_t n = strlen(ours[i]);
+
+		if (strncmp(pair, ours[i], n) == 0 && pair[n] == '=')
+			return false;
+	}
+	return true;
+}
+
+static int env_baton(struct spawn *sp)
+{
+	struct supervisor *s = sp->supervisor;
+	const struct worker *w = &s->core.workers[sp->process->slot];
+	const struct program *p = &s->core.programs[w->program];
+	const struct action *a = sp->action;
+	int rc = 0;
+
+	rc |= spawn_env_set(sp, "BATON_INSTANCE=%s", s->instance);
+	rc |= spawn_env_set(sp, "BATON_PROGRAM=%s", sp->settings->name);
+	rc |= spawn_env_set(sp, "BATON_WORKER=%s", sp->process->name);
+	rc |= spawn_env_set(sp, "BATON_INDEX=%d", w->index);
+	rc |= spawn_env_set(sp, "BATON_WORKERS=%d", p->count);
+	rc |= spawn_env_set(sp, "BATON_CONTROL=%s", s->control_path);
+	if (a->executor_env >= 0)
+		rc |= spawn_env_set(sp, "BATON_EXECUTOR=%d", a->executor_env);
+	if (a->executor_env == 1)
+		rc |= spawn_env_set(sp, "BATON_TERM=%llu", (unsigned long long)a->term);
+	rc |= spawn_env_set(sp, "SUPERVISOR_ENABLED=1");
+	rc |= spawn_env_set(sp, "SUPERVISOR_PROCESS_NAME=%s", sp->worker.name);
+	rc |= spawn_env_set(sp, "SUPERVISOR_GROUP_NAME=%s", sp->settings->group);
+	if (s->notify != NULL)
+		rc |= spawn_env_set(sp, "NOTIFY_SOCKET=%s", notify_address(s->notify));
+	if (sp->settings->watchdog_ns > 0) {
+		rc |= spawn_env_set(
+			sp, "WATCHDOG_USEC=%lld", (long long)(sp->settings->watchdog_ns / 1000));
+		rc |= spawn_env_set(sp, "WATCHDOG_PID=0000000000");
+	}
+	return rc;
+}
+
+static int env_sockets(struct spawn *sp)
+{
+	const struct config_program *set = sp->settings;
+	char names[4096] = "";
+	size_t used = 0;
+
+	if (set->socket_count == 0 || !set->listen_variables)
+		return 0;
+	for (size_t i = 0; i < set->socket_count && used < sizeof names - 1; i++)
+		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+			i > 0 ? ":" : "", sp->config->sockets[set->sockets[i]].name);
+	return spawn_env_set(sp, "LISTEN_FDS=%zu", set->socket_count) |
+	       spawn_env_set(sp, "LISTEN_PID=0000000000") |
+	       spawn_env_set(sp, "LISTEN_FDNAMES=%s", names);
+}
+
+int spawn_build_environment(struct spawn *sp)
+{
+	const struct config_user *u = &sp->settings->user;
+	int rc = 0;
+
+	for (char **e = environ; *e != NULL; e++) {
+		if (spawn_inheritable(*e))
+			rc |= spawn_env_put(sp, strdup(*e));
+	}
+	if (u->set && sp->settings->set_user_env) {
+		rc |= spawn_env_set(sp, "HOME=%s", u->home);
+		rc |= spawn_env_set(sp, "USER=%s", u->name);
+		rc |= spawn_env_set(sp, "LOGNAME=%s", u->name);
+	}
+	for (size_t i = 0; i < sp->worker.environment_count; i++)
+		rc |= spawn_env_set(sp, "%s=%s", sp->worker.environment[i].key,
+			sp->worker.environment[i].value);
+	rc |= env_baton(sp);
+	rc |= env_sockets(sp);
+	return rc;
+}
+
+/* --- paths --------------------------------------------------------------------------------- */
+static const char *env_value(const struct spawn *sp, const char *key)
+{
+	size_t n = strlen(key);
+
+	for (size_t i = 0; i < sp->env_count; i++) {
+		if (strncmp(sp->env[i], key, n) == 0 && sp->env[i][n] == '=')
+			return sp->env[i] + n + 1;
+	}
+	return NULL;
+}
+
+int spawn_build_paths(struct spawn *sp)
+{
+	const char *name = sp->worker.argv[0], *path = env_value(sp, "PATH");
+	size_t count = 2, n = 0;
+
+	if (path == NULL || *path == '\0')
+		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	for (const char *p = path; *p != '\0'; p++)
+		count += *p == ':';
+	sp->paths = calloc(count + 1, sizeof *sp->paths);
+	if (sp->paths == NULL)
+		return -1;
+	if (strchr(name, '/') != NULL) {
+		sp->paths[0] = strdup(name);
+		return sp->paths[0] != NULL ? 0 : -1;
+	}
+	while (n < count) {
+		size_t bytes = strcspn(path, ":");
+
+		if (asprintf(&sp->paths[n++], "%.*s%s%s", (int)bytes, path, bytes > 0 ? "/" : "./",
+			    name) < 0)
+			return -1;
+		if (path[bytes] == '\0')
+			break;
+		path += bytes + 1;
+	}
+	return 0;
+}
