@@ -142,3 +142,63 @@ def sleep_until(at_ns):
     left = at_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     if left > 0:
         time.sleep(left / SECOND)
+
+
+class Witness:
+    """lib/witness.c at work: samples all lease pages of this test each millisecond."""
+
+    def __init__(self):
+        binary = os.path.join(BUILD, "tests", "lib", "witness")
+        check(os.access(binary, os.X_OK), f"{binary} is not built")
+        self.lines, self.end, self._news = [], None, threading.Condition()
+        env = {k: v for k, v in os.environ.items() if k != "BATON_TEST_ID"}
+        self.process = subprocess.Popen([binary, TEST_ID], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, env=env)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        with self.process.stdout as pipe:
+            for raw in pipe:
+                with self._news:
+                    self.lines.append(raw.decode().split())
+                    self._news.notify_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        """(samples, pages, twos, longest step in ns); further calls repeat the answer."""
+        if self.end is None:
+            self.process.stdin.close()
+            self.process.wait(10)
+            self._reader.join(10)
+            check(self.lines and self.lines[-1][0] == "end", f"the witness died: {self.lines[-3:]}")
+            self.end = tuple(map(int, self.lines[-1][1:]))
+        return self.end
+
+    def now(self, program="web"):
+        """The `valid` line of the lease that is valid now, or None."""
+        with self._news:
+            for line in reversed(self.lines):
+                if line[0] in ("valid", "none") and line[2] == program:
+                    return line if line[0] == "valid" else None
+        return None
+
+    def gaps(self, program="web"):
+        """[(from ns, to ns)] without a valid lease, after the first one."""
+        found, since = [], None
+        for line in self.lines:
+            if line[0] == "none" and line[2] == program:
+                since = int(line[1])
+            elif line[0] == "valid" and line[2] == program and since is not None:
+                found.append((since, int(line[1])))
+                since = None
+        return found
+
+    def check(self):
+        twos = [" ".join(l) for l in self.lines if l[0] == "two"]
+        check(not twos, f"{len(twos)} times two valid leases:\n" + "\n".join(twos[:20]))
