@@ -144,6 +144,11 @@ int cli_connect(struct cli *c, struct control_client *ret_client)
 	rc = control_connect(ret_client, c->socket, CLI_QUICK_MS, &e);
 	if (rc == 0)
 		return 0;
+	if (rc == ERR_REFUSED)
+		return cli_fail(c, CLI_REFUSED,
+			"run it with sudo or as the user who started baton; control_owner and "
+			"control_mode in [baton] let others in",
+			"%s", e.text);
 	if (rc != ERR_NOT_RUNNING)
 		return cli_print_err(c, &e);
 	snprintf(hint, sizeof(hint), "start one with: baton run -c %s", path ? path : "FILE");

@@ -1,5 +1,6 @@
 #include "supervisor/cli/status.h"
 
+#include <signal.h>
 #include <string.h>
 
 #include "supervisor/cli/output.h"
@@ -103,23 +104,29 @@ static void add_executor(struct output_table *t, const json_t *row)
 		json_is_false(json_object_get(row, "answered")) ? ", has not answered" : "");
 }
 
-/* Why its last process ended: "exit 1", "signal 9, out of memory". */
+/* Why its last process ended: "exit 1", "SIGKILL, out of memory", or what kept it from starting. */
 static const char *last_exit(const json_t *worker, char *buf, size_t bytes)
 {
 	const json_t *last = json_object_get(worker, "last_exit");
 	const json_t *signal = json_object_get(last, "signal");
-	const char *reason = output_text(last, "reason"), *comma = *reason ? ", " : "";
+	const char *reason = output_text(last, "reason"), *name = NULL;
 
 	if (!json_is_object(last))
 		return "";
-	if (json_is_string(signal))
-		snprintf(buf, bytes, "%s%s%s", json_string_value(signal), comma, reason);
-	else if (json_is_integer(signal) && json_integer_value(signal) > 0)
+	if (strcmp(reason, "exited") == 0 || strcmp(reason, "killed") == 0)
+		reason = ""; /* says no more than the number */
+	if (json_is_integer(signal))
+		name = sigabbrev_np((int)json_integer_value(signal));
+	if (name)
+		snprintf(buf, bytes, "SIG%s%s%s", name, *reason ? ", " : "", reason);
+	else if (json_is_integer(signal))
 		snprintf(buf, bytes, "signal %lld%s%s", (long long)json_integer_value(signal),
-			comma, reason);
+			*reason ? ", " : "", reason);
+	else if (json_is_integer(json_object_get(last, "code")))
+		snprintf(buf, bytes, "exit %lld%s%s", (long long)output_number(last, "code"),
+			*reason ? ", " : "", reason);
 	else
-		snprintf(buf, bytes, "exit %lld%s%s", (long long)output_number(last, "code"), comma,
-			reason);
+		snprintf(buf, bytes, "%s", reason);
 	return buf;
 }
 
@@ -128,7 +135,7 @@ static void add_worker(struct output_table *t, const json_t *worker)
 	const char *state = output_text(worker, "state"), *said = output_text(worker, "status");
 	bool executor = output_true(worker, "executor");
 	int64_t pid = output_number(worker, "pid"), restarts = output_number(worker, "restarts");
-	char age[32] = "", ended[160] = "", note[512];
+	char age[32] = "", ended[400] = "", note[1024];
 	const char *why = last_exit(worker, ended, sizeof(ended));
 
 	output_cell(t, executor ? STRONG : PLAIN, "  %s", output_text(worker, "name"));
@@ -167,7 +174,10 @@ static void add_program(struct output_table *t, const json_t *program)
 			(long long)output_number(rollout, "done"),
 			(long long)output_number(rollout, "total"));
 	else
-		output_cell(t, PLAIN, "%s", "");
+		output_cell(t, PLAIN, "%s",
+			strcmp(output_text(program, "state"), "waiting") == 0
+				? "waits for what it depends on"
+				: "");
 	json_array_foreach(json_object_get(program, "workers"), i, worker) add_worker(t, worker);
 }
 

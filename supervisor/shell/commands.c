@@ -43,7 +43,8 @@ static int64_t timeout_of(const struct request *r)
 {
 	json_t *ms = json_object_get(r->json, "timeout_ms");
 
-	return json_is_integer(ms) && json_integer_value(ms) > 0 ? json_integer_value(ms) * CORE_MS : 0;
+	return json_is_integer(ms) && json_integer_value(ms) > 0 ? json_integer_value(ms) * CORE_MS
+								 : 0;
 }
 
 static bool is_stopping(struct request *r)
@@ -125,7 +126,8 @@ static void do_signal(struct request *r)
 			if ((t.items[i].worker >= 0 && t.items[i].worker != j) || !p->leader_alive)
 				continue;
 			if (kill(p->pid, signal) == 0)
-				json_array_append_new(sent, json_string(report_worker_name(r->s, j)));
+				json_array_append_new(
+					sent, json_string(report_worker_name(r->s, j)));
 		}
 	}
 	targets_release(&t);
@@ -272,11 +274,12 @@ static bool handoff_possible(struct request *r, int program, int worker)
 	for (int i = core_next_worker(&r->s->core, program, -1); i >= 0;
 		i = core_next_worker(&r->s->core, program, i))
 		others += i != p->executor.worker && r->s->core.workers[i].ready &&
-			(worker < 0 || worker == i);
+			  (worker < 0 || worker == i);
 	if (others == 0) {
 		fail(r, "refused",
-			worker >= 0 ? "that worker is not ready"
-				    : "no other worker is ready; `handoff --away` releases the lock");
+			worker >= 0
+				? "that worker is not ready"
+				: "no other worker is ready; `handoff --away` releases the lock");
 		return false;
 	}
 	return true;
@@ -352,7 +355,8 @@ static void do_reload(struct request *r)
 		return;
 	reload_run(r->s, json_is_true(json_object_get(r->json, "changed_only")), &result);
 	if (!result.ok) {
-		control_fail(r->from, r->id, "failed", NULL, json_pack("{s:o}", "findings", lines_json(&result)),
+		control_fail(r->from, r->id, "failed", NULL,
+			json_pack("{s:o}", "findings", lines_json(&result)),
 			"the configuration was not taken");
 		reload_result_release(&result);
 		return;
@@ -393,6 +397,9 @@ static void do_wait(struct request *r)
 	if (!waiter_parse_condition(w, condition, &e)) {
 		w->from = NULL; /* dropped at the next check */
 		fail(r, "usage", e.text);
+	} else if (waiter_names_nobody(r->s, w, &e)) {
+		w->from = NULL;
+		fail(r, "not_found", e.text);
 	}
 }
 
@@ -423,8 +430,9 @@ static void do_is_executor(struct request *r)
 		return;
 	}
 	control_answer(r->from, r->id,
-		json_pack("{s:b s:I s:s}", "executor", deadline != 0 && lease_now_ns() < deadline, "term",
-			(json_int_t)(x->worker == p->slot ? x->term : 0), "worker", p->name));
+		json_pack("{s:b s:I s:s}", "executor", deadline != 0 && lease_now_ns() < deadline,
+			"term", (json_int_t)(x->worker == p->slot ? x->term : 0), "worker",
+			p->name));
 }
 
 static void do_version(struct request *r)
@@ -453,8 +461,8 @@ static const struct {
 	{"version", do_version},
 };
 
-static void requested(void *context, struct control_connection *from, uint64_t id, const char *cmd,
-	json_t *json)
+static void requested(
+	void *context, struct control_connection *from, uint64_t id, const char *cmd, json_t *json)
 {
 	struct request r = {.s = context, .from = from, .id = id, .json = json};
 
@@ -464,7 +472,8 @@ static void requested(void *context, struct control_connection *from, uint64_t i
 			return;
 		}
 	}
-	control_fail(from, id, "unsupported", NULL, NULL, "this version knows no request '%.64s'", cmd);
+	control_fail(
+		from, id, "unsupported", NULL, NULL, "this version knows no request '%.64s'", cmd);
 }
 
 static void closed(void *context, struct control_connection *gone)

@@ -74,7 +74,7 @@ static void span(int64_t ns, char *buf, size_t bytes)
 }
 
 /* --- workers ------------------------------------------------------------------------------- */
-static void exit_words(const struct supervisor *s, int slot, char *buf, size_t bytes)
+void report_exit(const struct supervisor *s, int slot, char *buf, size_t bytes)
 {
 	const struct worker *w = &s->core.workers[slot];
 	const struct process *p = &s->processes[slot];
@@ -102,7 +102,7 @@ static void worker_ended(struct supervisor *s, const struct action *a)
 		{.key = "status", .number = w->exit_code},
 		{.key = "signal", .number = w->exit_signal}};
 
-	exit_words(s, a->worker, how, sizeof how);
+	report_exit(s, a->worker, how, sizeof how);
 	span(lease_now_ns() - w->started_ns, lived, sizeof lived);
 	if (w->spawn_failed) /* how long it lived says nothing: it was not the program yet */
 		logs_event(s->logs, LOGS_WARNING, "worker.died", f, 4, "%s %s", name, how);
@@ -143,9 +143,9 @@ void report_kill(struct supervisor *s, const struct process *p)
 		return;
 	span(lease_now_ns() - w->since_ns, waited, sizeof waited);
 	logs_event(s->logs, LOGS_WARNING, "worker.killing", f, 2,
-		"%s (pid %d) %s within %s of SIG%s: killing it (stopwaitsecs)", p->name,
+		"%s (pid %d) %s within %s of SIG%s: killing %s (stopwaitsecs)", p->name,
 		(int)p->pid, p->leader_alive ? "did not end" : "left processes that did not end",
-		waited, term != NULL ? term : "?");
+		waited, term != NULL ? term : "?", p->leader_alive ? "it" : "them");
 }
 
 static void worker_waits(struct supervisor *s, const struct action *a)
@@ -156,7 +156,7 @@ static void worker_waits(struct supervisor *s, const struct action *a)
 	struct logs_field f[] = {
 		{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
 
-	exit_words(s, a->worker, how, sizeof how);
+	report_exit(s, a->worker, how, sizeof how);
 	span(w->deadline_ns - lease_now_ns(), in, sizeof in);
 	if (w->waits_promotion)
 		logs_event(s->logs, LOGS_DEBUG, "worker.backoff", f, 2, "%s %s", name, a->reason);
@@ -177,7 +177,7 @@ static void worker_fatal(struct supervisor *s, const struct action *a)
 	struct logs_field f[] = {
 		{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
 
-	exit_words(s, a->worker, how, sizeof how);
+	report_exit(s, a->worker, how, sizeof how);
 	logs_event(s->logs, LOGS_ERROR, "worker.fatal", f, 2,
 		"%s %s; given up after %d start%s: mend it, then `baton start %s`", name, how,
 		starts, starts == 1 ? "" : "s", name);

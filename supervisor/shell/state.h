@@ -208,6 +208,8 @@ void channel_notified(void *supervisor, const struct notify_message *m);
 void report_action(struct supervisor *s, const struct action *a);
 void report_lock_view(struct supervisor *s, char *buf, size_t bytes);
 void report_spawned(struct supervisor *s, const struct process *p);
+/* How the last process in SLOT ended: "exited with status 3", "was killed by SIGSEGV". */
+void report_exit(const struct supervisor *s, int slot, char *buf, size_t bytes);
 void report_kill(struct supervisor *s, const struct process *p);
 /* RFC 3339 in UTC with milliseconds. */
 char *report_time(int64_t wall_us, char buf[32]);

@@ -95,15 +95,29 @@ static bool take(const char *text, const char *prefix, const char **ret_rest)
 	return true;
 }
 
+static bool is_one_of(const char *text, const char *values)
+{
+	size_t n = strlen(text);
+
+	for (const char *at = values; n > 0 && (at = strstr(at, text)) != NULL; at++) {
+		if ((at == values || at[-1] == '|') && (at[n] == '\0' || at[n] == '|'))
+			return true;
+	}
+	return false;
+}
+
 bool waiter_parse_condition(struct waiter *w, const char *text, struct err *e)
 {
 	static const struct {
 		const char *prefix;
 		enum condition_kind kind;
-	} forms[] = {{"executor!=", CONDITION_EXECUTOR_NOT}, {"executor=", CONDITION_EXECUTOR_IS},
-		{"term>", CONDITION_TERM}, {"ready=", CONDITION_READY},
-		{"stopped=", CONDITION_STOPPED}, {"role=", CONDITION_ROLE},
-		{"rollout=", CONDITION_ROLLOUT}, {"state=", CONDITION_STATE}};
+		const char *values; /* the only ones; NULL = any */
+	} forms[] = {{"executor!=", CONDITION_EXECUTOR_NOT, NULL},
+		{"executor=", CONDITION_EXECUTOR_IS, NULL}, {"term>", CONDITION_TERM, NULL},
+		{"ready=", CONDITION_READY, NULL}, {"stopped=", CONDITION_STOPPED, NULL},
+		{"role=", CONDITION_ROLE, "holder|standby|lost|unavailable"},
+		{"rollout=", CONDITION_ROLLOUT, "done"},
+		{"state=", CONDITION_STATE, "starting|running|stopping"}};
 	const char *rest;
 	char *end;
 
@@ -118,7 +132,8 @@ bool waiter_parse_condition(struct waiter *w, const char *text, struct err *e)
 		w->condition = forms[i].kind;
 		snprintf(w->text, sizeof w->text, "%s", rest);
 		w->number = strtoll(rest, &end, 10);
-		if (*end == '\0' || w->condition != CONDITION_TERM)
+		if (forms[i].values == NULL ? *end == '\0' || w->condition != CONDITION_TERM
+					    : is_one_of(rest, forms[i].values))
 			return true;
 	}
 	err_set(e, ERR_CONFIG, "'%.100s' is no condition; there are: " FORMS, text);
@@ -165,6 +180,23 @@ static bool fits_term(const struct supervisor *s, const struct program *p, const
 {
 	(void)s;
 	return (int64_t)p->executor.term > w->number;
+}
+
+bool waiter_names_nobody(struct supervisor *s, const struct waiter *w, struct err *e)
+{
+	struct targets t = {NULL, 0};
+	char program[sizeof w->text];
+	const char *code;
+
+	if (w->condition != CONDITION_READY && w->condition != CONDITION_STOPPED)
+		return false;
+	if (targets_find_one(s, w->text, &t, &code, e)) {
+		targets_release(&t);
+		return false;
+	}
+	snprintf(program, sizeof program, "%s", w->text); /* web:7 may come: scaled up, added */
+	program[strcspn(program, ":")] = '\0';
+	return strcmp(code, "not_found") != 0 || core_find_program(&s->core, program) < 0;
 }
 
 /* READY: every worker of what is named is ready; else: none has a process. */
@@ -245,25 +277,34 @@ static bool condition_holds(struct supervisor *s, const struct waiter *w)
 }
 
 /* --- the kinds: 1 = done, -1 = failed (E), 0 = not yet ------------------------------------- */
+static bool start_failed(struct supervisor *s, int slot, struct err *e)
+{
+	const struct worker *w = &s->core.workers[slot];
+	const char *name = report_worker_name(s, slot);
+	char how[600];
+
+	if (w->state != WORKER_FATAL && (w->state != WORKER_BACKOFF || w->failures == 0))
+		return false;
+	report_exit(s, slot, how, sizeof how);
+	if (w->state == WORKER_FATAL)
+		err_set(e, ERR_SYSTEM, "%s %s; given up, `baton start %s` tries again", name, how,
+			name);
+	else
+		err_set(e, ERR_SYSTEM, "%s %s; baton goes on trying", name, how);
+	return true;
+}
+
 static int started(struct supervisor *s, const struct waiter *w, bool anew, struct err *e)
 {
 	for (size_t i = 0; i < w->worker_count; i++) {
 		const struct worker *of = find(s, &w->workers[i]);
-		const struct process *p;
 		int slot;
 
 		if (of == NULL)
 			continue;
 		slot = core_worker_slot(&s->core, of);
-		p = &s->processes[slot];
-		if (of->state == WORKER_FATAL ||
-			(of->state == WORKER_BACKOFF && of->failures > 0)) {
-			err_set(e, ERR_SYSTEM, "%s %s%s%s", report_worker_name(s, slot),
-				of->reason != NULL ? of->reason : "failed",
-				p->failure != NULL ? ": " : "",
-				p->failure != NULL ? p->failure : "");
+		if (start_failed(s, slot, e))
 			return -1;
-		}
 		if (anew && of->id <= w->workers[i].id && of->state != WORKER_STANDBY)
 			return 0;
 		if (of->state != WORKER_RUNNING && of->state != WORKER_EXITED &&
@@ -294,11 +335,8 @@ static int scaled(struct supervisor *s, const struct waiter *w, struct err *e)
 
 		if (of->remove)
 			return 0;
-		if (of->state == WORKER_FATAL ||
-			(of->state == WORKER_BACKOFF && of->failures > 0)) {
-			err_set(e, ERR_SYSTEM, "%s %s", report_worker_name(s, i), of->reason);
+		if (start_failed(s, i, e))
 			return -1;
-		}
 		ready += of->ready || of->state == WORKER_STANDBY || of->state == WORKER_EXITED;
 	}
 	return !s->core.programs[w->program].started || ready >= w->count;

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Supervision on the real binary: starts, restarts, failures, what a child really gets, whole trees,
+"""Supervision on the real binary: starts, restarts, failures, what a child really gets, trees,
 order, reaping."""
 
 import errno
@@ -547,6 +547,7 @@ def _():
         stopwaitsecs = 1s
         [program:died]
         command = %(here)s/family %(here)s/died.pids takes
+        stopwaitsecs = 1s
         startsecs = 0
     """, start=False)
     script(one, "family", FAMILY)
