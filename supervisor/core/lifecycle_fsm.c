@@ -159,6 +159,7 @@ static int64_t mode_ns(const struct core *c, enum shutdown_mode mode)
 void lifecycle_shutdown(struct core *c, enum shutdown_mode mode, int status, const char *reason)
 {
 	struct lifecycle *l = &c->lifecycle;
+	int64_t deadline_ns;
 
 	if (l->state == LIFECYCLE_DOWN || (lifecycle_is_stopping(c) && mode <= l->mode))
 		return;
@@ -172,7 +173,10 @@ void lifecycle_shutdown(struct core *c, enum shutdown_mode mode, int status, con
 		core_report(c, REPORT_LIFECYCLE, -1, -1, LIFECYCLE_STOPPING, LIFECYCLE_STOPPING,
 			mode == SHUTDOWN_KILL ? "kills what is left" : "stops quickly");
 	}
-	l->deadline_ns = c->now_ns + mode_ns(c, mode);
+	deadline_ns = c->now_ns + mode_ns(c, mode);
+	if (mode == SHUTDOWN_QUICK && l->deadline_ns != 0 && l->deadline_ns < deadline_ns)
+		deadline_ns = l->deadline_ns; /* asked to hurry: never later than before */
+	l->deadline_ns = deadline_ns;
 	if (mode == SHUTDOWN_QUICK)
 		hurry(c);
 	if (mode == SHUTDOWN_KILL)

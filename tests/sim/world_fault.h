@@ -1,0 +1,527 @@
+/* Storms: faults and operators, at random; then calm weather, in which everything must heal. */
+#ifndef BATON_TESTS_SIM_WORLD_FAULT_H
+#define BATON_TESTS_SIM_WORLD_FAULT_H
+
+#include "tests/sim/world_sup.h"
+
+static void run_item(struct item *it)
+{
+	struct sup *s = it->sup >= 0 ? &w.sups[it->sup] : NULL;
+	bool stale = s != NULL && (!s->used || s->life != it->life);
+	struct proc *p;
+
+	switch (it->kind) {
+	case ITEM_EVENT:
+	case ITEM_TIMER:
+		if (stale || !s->alive || (it->kind == ITEM_TIMER && it->b != s->timer_generation)) {
+			if (it->kind == ITEM_EVENT)
+				delivery_free(it->data);
+			return;
+		}
+		if (s->paused_until > w.now) {
+			it->at = s->paused_until;
+			heap_put(*it);
+			return;
+		}
+		if (it->kind == ITEM_TIMER) {
+			timer_fires(it->sup);
+			return;
+		}
+		{
+			struct delivery d = w.deliveries[it->data];
+
+			delivery_free(it->data);
+			d.event.reply = d.event.kind == EVENT_REPLY ? &d.reply : NULL;
+			handle_event(it->sup, &d.event);
+		}
+		return;
+	case ITEM_KEEPER:
+		keeper_works(it);
+		return;
+	case ITEM_PROC:
+		p = &w.procs[it->a];
+		if (p->used && p->serial == it->b)
+			proc_step(p, (enum proc_step)it->data);
+		return;
+	case ITEM_START:
+		sup_start(it->a);
+		return;
+	default:
+		break;
+	}
+	if (stale)
+		return;
+	if (it->kind != ITEM_PAGES && s->deadman_paused_until > w.now) {
+		it->at = s->deadman_paused_until;
+		heap_put(*it);
+		return;
+	}
+	switch (it->kind) {
+	case ITEM_PAGES:
+		deadman_looks(it->sup);
+		break;
+	case ITEM_AVENGE:
+		if (s->deadman)
+			deadman_avenges(it->sup);
+		break;
+	case ITEM_ARM:
+		deadman_answers(it->sup, it->a, it->b);
+		break;
+	case ITEM_DEADMAN_UP:
+		s->deadman = s->alive;
+		s->deadman_paused_until = w.machines[s->machine].suspended_until;
+		if (s->alive)
+			post(it->sup, 0, EVENT_DEADMAN_UP);
+		break;
+	default:
+		break;
+	}
+}
+
+static void run_until(int64_t at)
+{
+	while (!w.violated && w.items > 0 && w.heap[0].at <= at) {
+		struct item it = heap_take();
+
+		w.now = it.at > w.now ? it.at : w.now;
+		run_item(&it);
+	}
+	w.now = at;
+}
+
+static int any_sup(void)
+{
+	int place = (int)between(0, w.place_count - 1);
+
+	return w.places[place];
+}
+
+static struct proc *any_proc(int sup)
+{
+	int start = (int)between(0, PROCS - 1), acting = chance(60);
+
+	for (int i = 0; i < PROCS; i++) {
+		struct proc *p = &w.procs[(start + i) % PROCS];
+
+		if (p->used && p->sup == sup && p->main_alive && (!acting || p->acting))
+			return p;
+	}
+	return NULL;
+}
+
+static int64_t upset(int64_t until)
+{
+	if (until > w.calm_at)
+		w.calm_at = until;
+	return until;
+}
+
+static int64_t some_time(void)
+{
+	int64_t ttl = w.configs[0].scheduler.ttl_ns;
+
+	return chance(50) ? between(1, 500) * MS : between(1, 2 * ttl / MS) * MS;
+}
+
+static void pause_until(int64_t *paused_until, int64_t until)
+{
+	if (*paused_until < until)
+		*paused_until = until;
+}
+
+static void fault_proc(int sup)
+{
+	const struct core *c = &w.sups[sup].core;
+	struct proc *p = any_proc(sup);
+
+	if (p == NULL)
+		return;
+	switch (between(0, 6)) {
+	case 0:
+		pause_until(&p->paused_until, upset(w.now + some_time()));
+		break;
+	case 1:
+		p->unkillable_until = w.calm ? w.now + c->config->scheduler.kill_grace_ns / 2
+					     : upset(w.now + some_time());
+		break;
+	case 2:
+		p->stubborn = p->mute = true;
+		break;
+	case 3:
+		tell_sup(p, 0, EVENT_SAID_HELLO);
+		break;
+	case 4:
+		if (p->acting && p->settings->promote == PROMOTE_NOTIFY)
+			step(p, 0, STEP_DEMOTED);
+		break;
+	default:
+		step(p, 0, STEP_EXIT);
+		break;
+	}
+}
+
+static void fault_operator(int sup)
+{
+	static const enum event_kind kinds[] = {EVENT_START, EVENT_STOP, EVENT_RESTART, EVENT_SCALE,
+		EVENT_HANDOFF, EVENT_HANDOFF};
+	const struct core *c = &w.sups[sup].core;
+	struct event *e = post(sup, 0, kinds[between(0, 5)]);
+
+	e->program = c->program_slots > 0 ? (int)between(0, c->program_slots - 1) : -1;
+	if (chance(50))
+		e->worker = c->worker_slots > 0 ? (int)between(0, c->worker_slots - 1) : -1;
+	e->number = between(0, 5);
+}
+
+static void reload(int sup, int config)
+{
+	static enum diff_class classes[64][PROGRAMS];
+	static unsigned turn;
+	struct event e = {.kind = EVENT_RELOAD, .worker = -1, .program = -1, .config = &w.configs[config],
+		.classes = classes[++turn % 64]};
+	struct sup *s = &w.sups[sup];
+
+	if (s->paused_until > w.now || s->core.lifecycle.state != LIFECYCLE_RUNNING)
+		return;
+	classify(&s->core, &w.configs[config], classes[turn % 64]);
+	handle_event(sup, &e);
+}
+
+static void fault_lock(int sup)
+{
+	struct sup *s = &w.sups[sup];
+	int everywhere = chance(30);
+
+	for (int i = 0; i < SUPS; i++) {
+		if (!w.sups[i].alive || (i != sup && !everywhere))
+			continue;
+		s = &w.sups[i];
+		switch (between(0, 3)) {
+		case 0:
+			s->db_fault = OUTCOME_UNAVAILABLE;
+			s->db_fault_until = upset(w.now + some_time());
+			break;
+		case 1:
+			s->db_fault = OUTCOME_UNKNOWN;
+			s->db_fault_until = upset(w.now + some_time());
+			break;
+		case 2:
+			s->db_slow_until = upset(w.now + some_time());
+			break;
+		default:
+			s->floor_fail_until = upset(w.now + some_time());
+			break;
+		}
+	}
+}
+
+static void fault_file(void)
+{
+	if (w.no_floor)
+		return;
+	w.replaced = true;
+	if (chance(50)) {
+		int64_t ttl_ns = w.database.ttl_ns;
+
+		/* Not simulated: a backup with a shorter ttl of the same term, restored while its
+		 * holder cannot read the file: a newcomer cannot know that the lease is longer. */
+		w.database = w.backup;
+		if (w.database.ttl_ns < ttl_ns)
+			w.database.ttl_ns = ttl_ns;
+	} else {
+		memset(&w.database, 0, sizeof w.database);
+		w.database.uuid = ++w.next_uuid;
+	}
+	w.database.file = ++w.next_file;
+	TRACE("database replaced: uuid %d term %ld", w.database.uuid, (long)w.database.term);
+	for (int i = 0; i < SUPS; i++) {
+		if (w.sups[i].alive)
+			post(i, MS, EVENT_DATABASE_CHANGED);
+	}
+}
+
+static void fault_machine(void)
+{
+	int m = (int)between(0, MACHINES - 1);
+	int64_t until = w.now + some_time();
+
+	switch (between(0, 2)) {
+	case 0:
+		w.machines[m].wall_offset += between(-7200, 7200) * SEC;
+		break;
+	case 1: /* suspend: all of it */
+		TRACE("machine %d sleeps", m);
+		upset(until);
+		w.machines[m].suspended_until = until;
+		for (int i = 0; i < SUPS; i++) {
+			if (!w.sups[i].used || w.sups[i].machine != m)
+				continue;
+			pause_until(&w.sups[i].paused_until, until);
+			pause_until(&w.sups[i].deadman_paused_until, until);
+			if (w.sups[i].stop_by != 0)
+				w.sups[i].stop_by += until - w.now + SEC;
+			for (int k = 0; k < PROCS; k++) {
+				if (w.procs[k].used && w.procs[k].sup == i) {
+					pause_until(&w.procs[k].paused_until, until);
+					pause_until(&w.procs[k].unkillable_until, until);
+				}
+			}
+		}
+		break;
+	default: /* reboot */
+		TRACE("machine %d restarts", m);
+		w.machines[m].boot++;
+		for (int i = 0; i < SUPS; i++) {
+			if (!w.sups[i].used || w.sups[i].machine != m)
+				continue;
+			sup_dies(i, true, true);
+			w.sups[i].deadman = false;
+			for (int k = 0; k < PROCS; k++) {
+				if (w.procs[k].used && w.procs[k].sup == i)
+					proc_tree_gone(&w.procs[k]);
+			}
+		}
+		wake_waiters();
+		break;
+	}
+}
+
+static void fault_sup(int sup)
+{
+	struct sup *s = &w.sups[sup];
+	struct event *e;
+
+	switch (between(0, 9)) {
+	case 0:
+	case 1:
+		sup_dies(sup, chance(25), s->pid1);
+		break;
+	case 2:
+	case 3:
+		pause_until(&s->paused_until, upset(w.now + some_time()));
+		TRACE("%s paused", s->name);
+		if (chance(30))
+			pause_until(&s->deadman_paused_until, s->paused_until);
+		if (s->stop_by != 0) /* while it is stopped nothing ends */
+			s->stop_by += s->paused_until - w.now + SEC;
+		break;
+	case 4:
+		pause_until(&s->deadman_paused_until, upset(w.now + some_time()));
+		break;
+	case 5:
+		deadman_dies(sup);
+		break;
+	case 6:
+		post(sup, 0, EVENT_STEP_DOWN);
+		break;
+	case 7:
+		post(sup, 0, EVENT_DATABASE_CHANGED);
+		break;
+	default:
+		e = post(sup, 0, EVENT_SHUTDOWN);
+		e->number = between(SHUTDOWN_GRACEFUL, SHUTDOWN_KILL);
+		if (chance(30))
+			post(sup, between(0, 3000) * MS, EVENT_SHUTDOWN)->number = SHUTDOWN_KILL;
+		break;
+	}
+}
+
+static void fault(void)
+{
+	int sup = any_sup(), what = (int)between(0, 99);
+
+	w.faults++;
+	if (chance(10))
+		w.backup = w.database;
+	if (sup < 0)
+		return;
+	if (what < 35) {
+		fault_proc(sup);
+	} else if (what < 50) {
+		fault_operator(sup);
+	} else if (what < 55) {
+		reload(sup, (int)between(0, CONFIGS - 1));
+	} else if (w.calm) {
+		if (w.lossy) {
+			w.sups[sup].db_fault = OUTCOME_UNKNOWN;
+			w.sups[sup].db_fault_until = w.now + between(20, 300) * MS;
+		}
+	} else if (what < 70) {
+		fault_lock(sup);
+	} else if (what < 90) {
+		fault_sup(sup);
+	} else if (what < 96) {
+		fault_machine();
+	} else if (what < 98) {
+		fault_file();
+	}
+}
+
+/* --- calm weather -------------------------------------------------------------------------- */
+static bool any_stopping(void)
+{
+	for (int i = 0; i < SUPS; i++) {
+		if (w.sups[i].alive && lifecycle_is_stopping(&w.sups[i].core))
+			return true;
+	}
+	return false;
+}
+
+static void heal(void)
+{
+	for (int i = 0; i < PROCS; i++)
+		w.procs[i].mute = w.procs[i].stubborn = false;
+	for (int i = 0; i < SUPS; i++) {
+		struct sup *s = &w.sups[i];
+
+		if (!s->alive)
+			continue;
+		reload(i, 0);
+		for (int k = 0; k < s->core.program_slots; k++) {
+			struct event e = {.kind = EVENT_SCALE, .worker = -1, .program = k};
+
+			if (!s->core.programs[k].used)
+				continue;
+			e.number = s->core.programs[k].settings->workers;
+			handle_event(i, &e);
+			e.kind = EVENT_START;
+			handle_event(i, &e);
+		}
+	}
+}
+
+static bool backs_off(int program)
+{
+	for (int i = 0; i < SUPS; i++) {
+		const struct core *c = &w.sups[i].core;
+
+		for (int k = 0; w.sups[i].alive && k < c->program_slots; k++) {
+			if (c->programs[k].used &&
+				program_number(c->programs[k].settings->name) == program &&
+				c->programs[k].executor.not_before_ns > local_now(&w.sups[i]))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void check_slots(int sup)
+{
+	const struct core *c = &w.sups[sup].core;
+
+	for (int k = 0; k < c->program_slots; k++) {
+		const struct program *p = &c->programs[k];
+		int up = 0;
+
+		if (!p->used || p->leaving)
+			continue;
+		for (int i = core_next_worker(c, k, -1); i >= 0; i = core_next_worker(c, k, i))
+			up += c->workers[i].state == WORKER_RUNNING ||
+				c->workers[i].state == WORKER_STANDBY;
+		if (up < p->count)
+			violate("%s: %s has %d of %d workers", w.sups[sup].name, p->settings->name, up,
+				p->count);
+	}
+}
+
+/* How long until every program has an executor again, everything being healthy. */
+static void calm_weather(void)
+{
+	const struct config_scheduler *s = &w.configs[0].scheduler;
+	int64_t start, ttl = s->ttl_ns + 4 * SEC; /* the longest of the reloads */
+	int64_t bound = ttl + ttl / 50 + s->heartbeat_ns + 5 * SEC;
+	int64_t found[2] = {0, 0};
+	bool waits[2] = {false, false}; /* the promotion backoff: on purpose */
+
+	w.storm = false;
+	if (w.calm_at > w.now)
+		run_until(w.calm_at);
+	for (int i = 0; i < 400 && any_stopping() && !w.violated; i++)
+		run_until(w.now + 100 * MS);
+	run_until(w.now + 5 * SEC); /* whoever died is started again */
+	heal();
+	start = w.now;
+	if (w.replaced)
+		bound += ttl + s->heartbeat_ns;
+	while (!w.violated && w.now < start + bound && (!found[0] || !found[1])) {
+		for (int i = 0; i < 2; i++) {
+			if (!found[i] && program_has_lease(i))
+				found[i] = w.now;
+			waits[i] = waits[i] || backs_off(i);
+		}
+		run_until(w.now + 50 * MS);
+	}
+	for (int i = 0; i < 2 && !w.violated; i++) {
+		if (!found[i] && !waits[i])
+			violate("no executor of %s after %.1f s of calm", program_names[i],
+				(double)(w.now - start) / 1e9);
+		if (found[i] - start > w.worst_gap && !w.replaced && !waits[i])
+			w.worst_gap = found[i] - start;
+	}
+	run_until(w.now + 8 * SEC);
+	for (int i = 0; i < SUPS && !w.violated; i++) {
+		if (w.sups[i].alive)
+			check_slots(i);
+	}
+	w.replaced = false;
+}
+
+/* --- one world ----------------------------------------------------------------------------- */
+static void world_clear(void)
+{
+	for (int i = 0; i < SUPS; i++) {
+		free(w.sups[i].core.workers);
+		free(w.sups[i].core.programs);
+	}
+	free(w.heap);
+	free(w.deliveries);
+	free(w.plan.items);
+	memset(&w, 0, sizeof w);
+}
+
+static void world_init(uint64_t seed, enum mutant mutant, bool calm, bool lossy, bool no_floor)
+{
+	world_clear();
+	w.seed = seed;
+	w.random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+	for (int i = 0; i < 8; i++)
+		rnd();
+	w.mutant = mutant;
+	w.calm = calm;
+	w.lossy = lossy;
+	w.no_floor = no_floor;
+	w.trace = getenv("SIM_TRACE") != NULL;
+	w.delivery_free = -1;
+	w.database.uuid = w.next_uuid = 1;
+	w.backup = w.database;
+	w.place_count = calm ? 1 : (int)between(1, PLACES);
+	for (int i = 0; i < PLACES; i++) {
+		w.places[i] = -1;
+		w.place_pid1[i] = chance(25);
+	}
+	for (int i = 0; i < MACHINES; i++)
+		w.machines[i] = (struct machine){.offset = between(1, 100000) * SEC,
+			.ppm = between(-9000, 9000), .wall_offset = between(1, 1000) * 1000 * SEC};
+	make_configs();
+	for (int i = 0; i < w.place_count; i++)
+		later(between(1, 2000) * MS, ITEM_START, -1, i, 0, 0);
+}
+
+static void world_run(int cycles)
+{
+	run_until(w.now + 5 * SEC);
+	for (int i = 0; i < cycles && !w.violated; i++) {
+		int64_t end = w.now + between(1, 40) * SEC;
+
+		w.storm = true;
+		w.storms++;
+		w.calm_at = 0;
+		while (w.now < end && !w.violated) {
+			run_until(w.now + between(1, chance(20) ? 5000 : 800) * MS);
+			fault();
+		}
+		calm_weather();
+	}
+}
+
+#endif
