@@ -599,6 +599,7 @@ def _():
     equal(answers(2), {executor: "0 0", other: "1 1"}, "is-executor (by page, by socket)")
     one.cli("handoff", status=0)
     equal(one.executor()["worker"], other, "executor after the handoff")
+    one.wait_for("ready=web")
     one.call("signal", targets=["web"], signal="USR1")
     equal(answers(4), {executor: "1 1", other: "0 0"}, "after the handoff")
     # Outside of every tree nobody can tell.
