@@ -12,7 +12,6 @@
 
 #define CHILDREN_BYTES 65536
 #define ANCESTORS      32
-#define SCAN_PIDS      512
 
 /* --- out of memory ------------------------------------------------------------------------- */
 /* The count of "oom_kill" in memory.events (cgroup 2) or memory.oom_control (cgroup 1); -1 = the
@@ -78,17 +77,21 @@ static bool killed_by_oom(struct supervisor *s)
 /* --- what is left below a dead worker ------------------------------------------------------ */
 static bool is_known(struct supervisor *s, pid_t pid)
 {
+	const struct process *p;
+
 	if (pid == s->lock.keeper.pid || pid == s->lock.deadman.pid || pid == s->lock.waiter.pid)
 		return true;
 	for (int i = 0; i < HOOK_PROCESSES; i++) {
 		if (s->hooks[i].pid == pid)
 			return true;
 	}
-	return supervisor_process_by_pid(s, pid) != NULL;
+	p = supervisor_process_by_pid(s, pid);
+	return p != NULL && p->leader_alive;
 }
 
 /* Children that are no leaders of ours: what dead workers left behind comes to us, the subreaper.
- * One read of the kernel's list instead of a scan of /proc. -1 = the kernel has no such list. */
+ * One read of the kernel's list instead of a scan of /proc. -1 = the kernel has no such list. (It
+ * is exact: nobody but us takes a child off it.) */
 static int count_orphans(struct supervisor *s)
 {
 	static char text[CHILDREN_BYTES];
@@ -117,6 +120,22 @@ static int count_orphans(struct supervisor *s)
 	return orphans;
 }
 
+/* Counted once for all that one round has reaped: a tree that has no orphan once its leader is
+ * reaped never has one again. */
+static int orphans_now(struct supervisor *s)
+{
+	if (s->counted_round != s->reap_round)
+		s->orphans = count_orphans(s);
+	s->counted_round = s->reap_round;
+	return s->orphans;
+}
+
+static void set_collecting(struct process *p, bool collecting)
+{
+	p->supervisor->collecting += (int)collecting - (int)p->collecting;
+	p->collecting = collecting;
+}
+
 static void announce(struct process *p)
 {
 	struct supervisor *s = p->supervisor;
@@ -132,46 +151,43 @@ static void announce(struct process *p)
 		else
 			logs_stream_detach(stream);
 	}
-	p->collecting = false;
+	set_collecting(p, false);
 	lock_table_clear(s, p->slot);
 	supervisor_post_worker(s, EVENT_GONE, p);
+}
+
+/* Signals what is left of P's tree, once for each signal. A look that failed found something: the
+ * core's next SIGKILL looks again. */
+static bool is_empty(struct process *p)
+{
+	struct err e;
+	int left = p->signalled ? tree_scan(p->pid, NULL, 0, &e)
+				: tree_kill(p->pid, p->collect_signal, &e);
+
+	if (left < 0)
+		logs_event(p->supervisor->logs, LOGS_ERROR, "worker.scan", NULL, 0, "%s: %s",
+			p->name, e.text);
+	else if (left > 0)
+		p->signalled = true;
+	return left == 0;
 }
 
 /* Is the tree empty? If not, see to it; if so, announce it. */
 static void collect(struct process *p, int orphans)
 {
-	struct err e;
-	int left;
-
 	if (!p->collecting || p->leader_alive)
 		return;
-	if (p->collect_tree && orphans != 0) {
-		pid_t pids[SCAN_PIDS];
-
-		left = p->signalled ? tree_scan(p->pid, pids, SCAN_PIDS, &e)
-				    : tree_kill(p->pid, p->collect_signal, &e);
-		if (left > 0) {
-			p->signalled = true;
-			return;
-		}
-	}
-	announce(p);
+	if (!p->collect_tree || orphans == 0 || is_empty(p))
+		announce(p);
 }
 
 static void collect_all(struct supervisor *s)
 {
-	int orphans = -1;
-	bool asked = false;
-
-	for (int i = 0; i < s->process_slots; i++) {
+	for (int i = 0; i < s->process_slots && s->collecting > 0; i++) {
 		struct process *p = &s->processes[i];
 
-		if (p->id == 0 || !p->collecting || p->leader_alive)
-			continue;
-		if (!asked)
-			orphans = count_orphans(s);
-		asked = true;
-		collect(p, orphans);
+		if (p->id != 0 && p->collecting && !p->leader_alive)
+			collect(p, orphans_now(s));
 	}
 }
 
@@ -181,18 +197,17 @@ void reap_collect(struct supervisor *s, const struct action *a)
 
 	if (p == NULL)
 		return;
-	p->collecting = true;
+	set_collecting(p, true);
 	p->collect_tree = a->tree;
 	p->collect_signal = a->signal;
 	p->signalled = false;
 	if (!p->leader_alive)
-		collect(p, a->tree ? count_orphans(s) : 0);
+		collect(p, a->tree ? orphans_now(s) : 0);
 }
 
 void reap_kill_tree(struct supervisor *s, const struct action *a)
 {
 	struct process *p = supervisor_process(s, a->worker, a->id);
-	struct err e;
 
 	if (p == NULL || p->pid <= 0)
 		return;
@@ -201,9 +216,7 @@ void reap_kill_tree(struct supervisor *s, const struct action *a)
 		(void)kill(p->pid, SIGKILL);
 	p->collect_signal = SIGKILL;
 	p->signalled = false;
-	if (tree_kill(p->pid, SIGKILL, &e) > 0)
-		p->signalled = p->collecting;
-	else
+	if (is_empty(p))
 		collect(p, 0);
 }
 
@@ -228,6 +241,7 @@ static void worker_died(struct supervisor *s, struct process *p, const siginfo_t
 {
 	struct event e = {.kind = EVENT_DIED, .worker = p->slot, .id = p->id, .program = -1};
 
+	spawn_read_report(p); /* why it could not start, or that it had started, comes first */
 	p->leader_alive = false;
 	if (info->si_code == CLD_EXITED) {
 		e.code = info->si_status;
@@ -260,6 +274,7 @@ void reap_children(struct supervisor *s)
 			break;
 		reaped(s, &info);
 	}
+	s->reap_round++;
 	collect_all(s);
 }
 
@@ -287,10 +302,10 @@ static pid_t parent_of(pid_t pid)
 
 struct process *reap_owner(struct supervisor *s, pid_t pid)
 {
-	struct process *p = supervisor_process_by_pid(s, pid);
+	struct process *p = supervisor_process_by_pid(s, pid), *itself = p;
 	pid_t session;
 
-	if (p != NULL)
+	if (p != NULL && p->leader_alive)
 		return p;
 	session = getsid(pid);
 	if (session > 0 && session != getsid(0)) {
@@ -304,5 +319,5 @@ struct process *reap_owner(struct supervisor *s, pid_t pid)
 		if (p != NULL)
 			return p;
 	}
-	return NULL;
+	return itself; /* what it said before it died */
 }

@@ -43,6 +43,8 @@ void process_release(struct process *p)
 	free(p->failure);
 	free(p->status);
 	free(p->name);
+	p->supervisor->collecting -= p->collecting;
+	supervisor_set_pid(p, 0);
 	process_init(p->supervisor, p, p->slot);
 }
 
@@ -307,13 +309,20 @@ static void describe_failure(struct process *p, const struct child_failure *f)
 	spawn_clear(&sp);
 }
 
-static void read_report(void *context, unsigned events)
+static void report_readable(void *context, unsigned events)
 {
-	struct process *p = context;
-	struct child_failure f;
-	ssize_t n = read(p->report_fd, &f, sizeof f);
-
 	(void)events;
+	spawn_read_report(context);
+}
+
+void spawn_read_report(struct process *p)
+{
+	struct child_failure f;
+	ssize_t n;
+
+	if (p->report_fd < 0)
+		return;
+	n = read(p->report_fd, &f, sizeof f);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	loop_unwatch(p->report_watch);
@@ -352,7 +361,7 @@ static int watch_child(struct spawn *sp, struct err *e)
 	p->channel_fd = sp->channel[0];
 	sp->report[0] = sp->hold[1] = sp->channel[0] = -1;
 	(void)fcntl(p->report_fd, F_SETFL, O_NONBLOCK);
-	p->report_watch = loop_watch(s->loop, p->report_fd, LOOP_READ, read_report, p);
+	p->report_watch = loop_watch(s->loop, p->report_fd, LOOP_READ, report_readable, p);
 	channel_watch(s, p);
 	for (int i = 0; i < 2; i++) {
 		bool inherit = (i == 0 ? sp->settings->stdout_kind : sp->settings->stderr_kind) ==
@@ -373,16 +382,18 @@ static int spawn(struct spawn *sp, struct err *e)
 {
 	struct process *p = sp->process;
 	struct child_spec spec;
+	pid_t pid;
 
 	if (build_worker(sp, e) < 0 || build_descriptors(sp, e) < 0)
 		return e->code;
 	find_groups(sp);
 	fill_spec(sp, &spec, getpid());
-	p->pid = spawn_fork(&spec);
-	if (p->pid < 0) {
-		p->pid = 0;
+	pid = spawn_fork(&spec);
+	if (pid < 0)
 		return err_set(e, ERR_SYSTEM, "cannot fork: %s", strerror(errno));
-	}
+	supervisor_set_pid(p, pid);
+	if (p->lease.fd_ro >= 0) /* the worker has it */
+		close_fd(&p->lease.fd_ro);
 	p->leader_alive = true;
 	lock_table_set(sp->supervisor, p,
 		sp->settings->executor != EXECUTOR_NO ||
@@ -410,6 +421,7 @@ void spawn_worker(struct supervisor *s, const struct action *a)
 	init_spawn(&sp, p, a);
 	if (p->name == NULL || spawn(&sp, &e) < 0) {
 		set_failure(p, p->name == NULL ? "out of memory" : e.text);
+		lease_release(&p->lease);
 		told.kind = EVENT_SPAWN_FAILED;
 	} else {
 		told.pid = p->pid;

@@ -32,8 +32,9 @@ struct supervisor;
 struct process {
 	struct supervisor *supervisor;
 	int slot;
-	uint64_t id;       /* of the spawn; 0 = free */
-	pid_t pid;         /* leader of its session; 0 once reaped and gone */
+	uint64_t id;  /* of the spawn; 0 = free */
+	pid_t pid;    /* leader of its session; kept, for late messages, until the next spawn */
+	int pid_next; /* slot + 1 of the next one in its chain of pid_heads; 0 = none */
 	bool leader_alive; /* not reaped yet */
 	int report_fd, hold_fd, channel_fd;
 	struct loop_watch *report_watch, *channel_watch;
@@ -66,6 +67,7 @@ struct hook_process {
 
 #define HOOK_PROCESSES 16
 #define QUEUE_FIRST    256
+#define PID_HEADS      4096
 
 struct lock_state {
 	struct helper keeper, deadman, waiter;
@@ -117,6 +119,7 @@ struct supervisor {
 	size_t queue_head, queue_count, queue_capacity;
 	struct process *processes;
 	int process_slots;
+	int pid_heads[PID_HEADS]; /* slot + 1, by pid: the latest process of a pid comes first */
 	struct listener_slot *listeners;
 	size_t listener_count;
 	struct lock_state lock;
@@ -136,9 +139,12 @@ struct supervisor {
 	char pidfile[4096];
 	int64_t timer_at_ns;
 	int64_t started_wall_us;
-	int interrupts;      /* INT and QUIT so far */
-	uint32_t generation; /* of the configuration: counts reloads */
-	bool changed;        /* something happened that a waiter may wait for */
+	int interrupts;                     /* INT and QUIT so far */
+	uint32_t generation;                /* of the configuration: counts reloads */
+	int collecting;                     /* processes whose tree is awaited */
+	uint64_t reap_round, counted_round; /* ORPHANS was counted after that round of reaping */
+	int orphans;
+	bool changed; /* something happened that a waiter may wait for */
 	bool exiting;
 	int exit_status;
 	int stage_status; /* of the stage that failed */
@@ -148,7 +154,9 @@ struct supervisor {
 void supervisor_post(struct supervisor *s, const struct event *e);
 void supervisor_post_worker(struct supervisor *s, enum event_kind kind, const struct process *p);
 struct process *supervisor_process(struct supervisor *s, int slot, uint64_t id); /* NULL: another */
+/* The latest process with that pid; it may be dead (leader_alive). */
 struct process *supervisor_process_by_pid(struct supervisor *s, pid_t pid);
+void supervisor_set_pid(struct process *p, pid_t pid); /* 0 = forget it */
 void supervisor_forget_snapshots(struct supervisor *s);
 
 /* apply.c: the only switch from action to side effect. */
@@ -157,6 +165,8 @@ void apply_plan(struct supervisor *s, const struct plan *plan);
 /* spawn.c */
 void spawn_worker(struct supervisor *s, const struct action *a);
 void spawn_release(struct supervisor *s, const struct action *a);
+/* What became of its exec, if it is known by now: posts EXECED or SPAWN_FAILED. */
+void spawn_read_report(struct process *p);
 void process_init(struct supervisor *s, struct process *p, int slot);
 void process_release(struct process *p); /* closes what is open; streams are detached */
 /* fork+exec of ourselves under another name; FDS as in child_spec (0..2 are made). -1 = failed. */

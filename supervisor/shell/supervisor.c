@@ -52,11 +52,29 @@ struct process *supervisor_process(struct supervisor *s, int slot, uint64_t id)
 
 struct process *supervisor_process_by_pid(struct supervisor *s, pid_t pid)
 {
-	for (int i = 0; i < s->process_slots; i++) {
-		if (s->processes[i].id != 0 && s->processes[i].pid == pid)
-			return &s->processes[i];
+	if (pid <= 0)
+		return NULL;
+	for (int at = s->pid_heads[pid % PID_HEADS]; at != 0; at = s->processes[at - 1].pid_next) {
+		if (s->processes[at - 1].pid == pid)
+			return &s->processes[at - 1];
 	}
 	return NULL;
+}
+
+void supervisor_set_pid(struct process *p, pid_t pid)
+{
+	struct supervisor *s = p->supervisor;
+	int *at = &s->pid_heads[p->pid % PID_HEADS];
+
+	while (p->pid != 0 && *at != p->slot + 1)
+		at = &s->processes[*at - 1].pid_next;
+	if (p->pid != 0)
+		*at = p->pid_next;
+	p->pid = pid;
+	if (pid == 0)
+		return;
+	p->pid_next = s->pid_heads[pid % PID_HEADS];
+	s->pid_heads[pid % PID_HEADS] = p->slot + 1;
 }
 
 /* Watches hold pointers to processes, so the array of processes never moves: it is reserved once,
