@@ -171,10 +171,11 @@ struct election {
 	/* watching as a standby */
 	int64_t watch_since_ns;
 	bool watching;
-	bool first_look;                            /* nothing seen yet */
-	int64_t inspect_ns;                         /* when to look next; 0 = now */
-	int64_t stay_out_ns;                        /* not before, after a step-down */
-	int64_t waiting_epoch;                      /* a waiter blocks on this byte; 0 = none */
+	int64_t seen_ttl_ns;   /* the longest that a row said since the last own acquisition */
+	bool first_look;       /* nothing seen yet */
+	int64_t inspect_ns;    /* when to look next; 0 = now */
+	int64_t stay_out_ns;   /* not before, after a step-down */
+	int64_t waiting_epoch; /* a waiter blocks on this byte; 0 = none */
 	int64_t free_since_ns, free_epoch, cleared; /* what it said */
 	bool inspect_wanted;
 	int64_t changed_ns; /* when inotify last spoke */

@@ -206,7 +206,8 @@ static void promote_reply(struct core *c, const struct event *ev, const struct c
 	struct program *p = &c->programs[r->program];
 	enum outcome outcome = ev->reply->outcome;
 	struct event told = *ev;
-	bool done = outcome == OUTCOME_DONE && !ev->reply->floor_failed;
+	bool done = outcome == OUTCOME_DONE && !ev->reply->floor_failed &&
+		    !ev->reply->view.floor_conflict;
 	bool current = p->used && p->executor.exists && p->executor.committing &&
 		       p->executor.worker == r->worker;
 
@@ -221,6 +222,8 @@ static void promote_reply(struct core *c, const struct event *ev, const struct c
 	if (current)
 		executor_handle(c, p,
 			done ? EXECUTOR_EVENT_COMMITTED : EXECUTOR_EVENT_NOT_COMMITTED, &told);
+	if (is_ours(c) && outcome == OUTCOME_DONE && ev->reply->view.floor_conflict)
+		election_lose(c, "the database was replaced or restored");
 	if (!is_ours(c) || outcome == OUTCOME_DONE)
 		return;
 	if (outcome == OUTCOME_REFUSED || outcome == OUTCOME_MOVED)

@@ -55,7 +55,7 @@ static void each_executor(struct core *c, enum executor_event what)
 }
 
 /* The lease is over, proven or by the clock: never resumed in this epoch. */
-static void lose(struct core *c, const char *reason)
+void election_lose(struct core *c, const char *reason)
 {
 	struct election *e = &c->election;
 
@@ -79,6 +79,10 @@ void election_renewed(struct core *c, const struct event *ev)
 	election_set_available(c);
 	e->view = ev->reply->view;
 	looked(c);
+	if (e->view.floor_conflict) {
+		election_lose(c, "the database was replaced or restored");
+		return;
+	}
 	election_set_lease(c, e->sent_ns, e->request.ttl_ns);
 	executor_extend_all(c);
 }
@@ -89,7 +93,7 @@ void election_not_renewed(struct core *c, const struct event *ev)
 	struct election *e = &c->election;
 
 	if (ev->reply->outcome == OUTCOME_MOVED) {
-		lose(c, "the database file was replaced or deleted");
+		election_lose(c, "the database file was replaced or deleted");
 		return;
 	}
 	if (!v->valid) {
@@ -97,8 +101,8 @@ void election_not_renewed(struct core *c, const struct event *ev)
 		return;
 	}
 	if (!election_still_ours(c, v)) {
-		lose(c, v->floor_conflict ? "the database was replaced or restored"
-					  : "another instance holds the lock");
+		election_lose(c, v->floor_conflict ? "the database was replaced or restored"
+						   : "another instance holds the lock");
 		return;
 	}
 	if (v->term == e->term) { /* refused for a reason that does not show in the row */
@@ -129,8 +133,8 @@ void election_seen_holding(struct core *c, const struct event *ev)
 
 	looked(c);
 	if (!election_still_ours(c, v)) {
-		lose(c, v->floor_conflict ? "the database was replaced or restored"
-					  : "another instance holds the lock");
+		election_lose(c, v->floor_conflict ? "the database was replaced or restored"
+						   : "another instance holds the lock");
 		return;
 	}
 	e->view = *v;
@@ -268,7 +272,7 @@ void election_tick_holding(struct core *c, const struct event *ev)
 
 	(void)ev;
 	if (c->now_ns >= e->hard_ns) {
-		lose(c, "the lease ended before it could be renewed");
+		election_lose(c, "the lease ended before it could be renewed");
 		return;
 	}
 	warn = election_warning_ns(c);

@@ -51,6 +51,8 @@ void election_not_seen_acquiring(struct core *c, const struct event *ev);
 /* election_holding.c */
 void election_set_lease(struct core *c, int64_t t0_ns, int64_t ttl_ns);
 void election_start_release(struct core *c, const char *reason);
+/* The lease is over, proven or by the clock: never resumed in this epoch. */
+void election_lose(struct core *c, const char *reason);
 void election_renewed(struct core *c, const struct event *ev);
 void election_not_renewed(struct core *c, const struct event *ev);
 void election_unknown_holding(struct core *c, const struct event *ev);

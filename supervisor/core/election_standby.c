@@ -69,6 +69,8 @@ static void watch(struct core *c, const struct lock_view *seen)
 		e->watch_since_ns = c->now_ns;
 		e->free_epoch = 0; /* what was said of another holder's byte */
 	}
+	if (seen->ttl_ns > e->seen_ttl_ns)
+		e->seen_ttl_ns = seen->ttl_ns; /* a holder may lead by a row that is no more */
 	e->view = *seen;
 }
 
@@ -163,7 +165,7 @@ static void look_at_conflict(struct core *c)
 {
 	const struct config_scheduler *s = election_settings(c);
 	struct election *e = &c->election;
-	int64_t ttl = e->view.ttl_ns > s->ttl_ns ? e->view.ttl_ns : s->ttl_ns;
+	int64_t ttl = e->seen_ttl_ns > s->ttl_ns ? e->seen_ttl_ns : s->ttl_ns;
 
 	if (c->now_ns - e->watch_since_ns >= ttl) {
 		acquire(c, "above the floor, after a whole ttl of silence");
@@ -274,10 +276,15 @@ void election_acquired(struct core *c, const struct event *ev)
 	e->term = ev->reply->view.term > e->epoch ? ev->reply->view.term : e->epoch;
 	e->held_told = e->conflict_told = false;
 	e->free_epoch = 0;
-	e->held_since_ns = 0;
+	e->held_since_ns = e->seen_ttl_ns = 0;
 	e->candidateless_ns = 0;
 	e->inspect_wanted = false;
 	election_set_lease(c, e->t0_ns, ttl_ns);
+	if (e->view.floor_conflict) { /* restored between look and acquisition: terms given before
+				       */
+		election_lose(c, "the database was replaced or restored");
+		return;
+	}
 	if (c->now_ns >= e->soft_ns || e->stop_after_release) {
 		election_start_release(c, "acquired too late");
 		return;

@@ -132,6 +132,7 @@ struct world {
 	bool calm;	/* only workers misbehave: the lock may never be lost */
 	bool lossy;	/* calm, but outcomes are sometimes unknown */
 	bool no_floor;
+	bool one_ttl;	/* the ttl is never changed, but the file may be */
 	bool trace, storm, replaced;
 	bool violated;
 	char why[256];
@@ -371,7 +372,7 @@ static void make_configs(void)
 		w.programs[i][2].depend_count = 1;
 		if (i > 0 && chance(30))
 			c->program_count = PROGRAMS - 1; /* c is taken out */
-		if (i > 0 && chance(40))
+		if (i > 0 && chance(40) && !w.one_ttl)
 			c->scheduler.ttl_ns = ttl + between(-1, 4) * SEC;
 		if (i > 0 && chance(20))
 			c->scheduler.fast_takeover = false;
