@@ -203,19 +203,24 @@ static char *read_line(struct world *w, int fd)
 	w->timers = 0;
 	for (;;) {
 		ssize_t n;
+		char *newline;
 
-		if (used + 1 >= capacity) {
-			capacity = capacity ? capacity * 2 : 4096;
+		if (capacity - used < 4096) {
+			capacity = capacity ? capacity * 2 : 8192;
 			line = realloc(line, capacity);
 		}
-		n = recv(fd, line + used, 1, MSG_DONTWAIT);
-		if (n == 1 && line[used] == '\n') {
-			line[used] = '\0';
+		/* Not one byte beyond the line is taken. */
+		n = recv(fd, line + used, capacity - used - 1, MSG_DONTWAIT | MSG_PEEK);
+		if (n > 0) {
+			newline = memchr(line + used, '\n', (size_t)n);
+			if (newline)
+				n = newline + 1 - (line + used);
+			assert_int_equal(recv(fd, line + used, (size_t)n, 0), n);
+			used += (size_t)n;
+			if (!newline)
+				continue;
+			*newline = '\0';
 			return line;
-		}
-		if (n == 1) {
-			used++;
-			continue;
 		}
 		if (n == 0 || errno != EAGAIN) {
 			line[used] = '\0';

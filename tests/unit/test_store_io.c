@@ -137,9 +137,9 @@ static int shim_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flag
 static int group_setup(void **state)
 {
 	(void)state;
-	/* Where a sync costs nothing: 1000 databases are made. */
+	/* Where a sync costs nothing: 1000 databases are made, and the machine never dies here. */
 	if (access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 0);
+		setenv("TMPDIR", "/dev/shm", 1);
 	assert_int_equal(sqlite3_config(SQLITE_CONFIG_SINGLETHREAD), SQLITE_OK);
 	assert_int_equal(sqlite3_initialize(), SQLITE_OK);
 	real_vfs = sqlite3_vfs_find(NULL);
