@@ -441,6 +441,7 @@ void core_handle(struct core *c, const struct event *e, int64_t now_ns, struct p
 	executor_run(c);
 	lifecycle_run(c);
 	election_send(c);
+	lifecycle_run(c); /* a loss may have come to its end: nothing else would wake us */
 	c->plan = NULL;
 }
 

@@ -151,7 +151,7 @@ static void look_at_held(struct core *c)
 		acquire(c, "takeover: no heartbeat for a whole ttl");
 		return;
 	}
-	if (e->told_epoch != -v->epoch)
+	if (e->told_epoch != -v->epoch || v->epoch == 0) /* a plain row has no epoch */
 		tell_held(c);
 	if (look_at_proof(c))
 		return;
