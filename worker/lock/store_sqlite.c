@@ -247,16 +247,25 @@ static bool file_has_moved(struct session *s)
 	       has != 0;
 }
 
+static bool is_gone(const char *database)
+{
+	return access(database, F_OK) < 0 && errno == ENOENT;
+}
+
+static enum store_outcome gone_with_folder(struct session *s, struct err *e)
+{
+	snprintf(s->place.path, sizeof(s->place.path), "%s", s->store->settings.database);
+	return moved(s, "deleted with its folder", e);
+}
+
 static enum store_outcome check_place(struct session *s, struct err *e)
 {
 	const char *database = s->store->settings.database;
 	struct held *held = held_by(s);
 	int code = fs_check(database, s->store->settings.unsafe_filesystem, &s->place, e);
 
-	if (code == ERR_UNAVAILABLE && held && access(database, F_OK) < 0 && errno == ENOENT) {
-		snprintf(s->place.path, sizeof(s->place.path), "%s", database);
-		return moved(s, "deleted with its folder", e);
-	}
+	if (code == ERR_UNAVAILABLE && held && is_gone(database))
+		return gone_with_folder(s, e);
 	if (code < 0)
 		return code == ERR_WRONG ? STORE_WRONG : STORE_UNAVAILABLE;
 	if (held && !s->place.exists)
@@ -378,12 +387,17 @@ static enum store_outcome make_database(struct session *s, struct err *e)
 enum store_outcome session_begin_reading(
 	struct session *s, struct store *store, const char *verb, struct err *e)
 {
+	struct held *held = store->private;
 	enum store_outcome outcome;
 	int code;
 
 	start(s, store, verb, 0);
 	s->may_create = store->settings.create;
 	code = fs_check(store->settings.database, store->settings.unsafe_filesystem, &s->place, e);
+	if (code == ERR_UNAVAILABLE && held->epoch != 0 && is_gone(store->settings.database)) {
+		held->epoch = 0; /* said once: from now on it is a folder that is missing */
+		return gone_with_folder(s, e);
+	}
 	if (code < 0)
 		return code == ERR_WRONG ? STORE_WRONG : STORE_UNAVAILABLE;
 	if (!s->place.exists && !s->may_create)
