@@ -18,7 +18,7 @@
 #include "supervisor/core/core.h"
 #include "supervisor/core/lifecycle_fsm.h"
 
-#define MS CORE_MS
+#define MS  CORE_MS
 #define SEC CORE_SECOND
 
 enum { MACHINES = 2, PLACES = 4, SUPS = 48, PROCS = 512, PROGRAMS = 3, CONFIGS = 8, LOCKS = 64 };
@@ -26,28 +26,30 @@ enum { MACHINES = 2, PLACES = 4, SUPS = 48, PROCS = 512, PROGRAMS = 3, CONFIGS =
 /* What election.md section 6 wants to see refuted. */
 enum mutant {
 	MUTANT_NONE,
-	MUTANT_AFTER_COMMIT,	/* the deadline counts from the reply, not from before the transaction */
-	MUTANT_NO_MARGIN,	/* deadline = t0 + ttl */
-	MUTANT_NO_CAS_ON_BEAT,	/* acquire compares term and holder alone */
-	MUTANT_RESUME,		/* a passed deadline is forgotten when a renewal comes through */
-	MUTANT_ROW_DELETED,	/* release deletes the row */
-	MUTANT_WALL_CLOCK,	/* stale = the row's wall clock is a ttl old */
-	MUTANT_BYTE_IS_PROOF,	/* a free byte counts without the mark */
-	MUTANT_HANG_STOPS_BEAT,	/* no beat while any executor is being stopped */
-	MUTANT_ZERO_ROWS_IS_LOSS,/* an unknown promotion that happened is taken for somebody else's */
+	MUTANT_AFTER_COMMIT, /* the deadline counts from the reply, not from before the transaction
+			      */
+	MUTANT_NO_MARGIN,    /* deadline = t0 + ttl */
+	MUTANT_NO_CAS_ON_BEAT,    /* acquire compares term and holder alone */
+	MUTANT_RESUME,            /* a passed deadline is forgotten when a renewal comes through */
+	MUTANT_ROW_DELETED,       /* release deletes the row */
+	MUTANT_WALL_CLOCK,        /* stale = the row's wall clock is a ttl old */
+	MUTANT_BYTE_IS_PROOF,     /* a free byte counts without the mark */
+	MUTANT_HANG_STOPS_BEAT,   /* no beat while any executor is being stopped */
+	MUTANT_ZERO_ROWS_IS_LOSS, /* an unknown promotion that happened is taken for somebody else's
+				   */
 	MUTANTS
 };
 
 enum item_kind {
-	ITEM_EVENT,	/* data = delivery: an event for a core */
-	ITEM_TIMER,	/* its one timer; b = generation */
-	ITEM_KEEPER,	/* data = delivery: the keeper's transaction; b = keeper generation */
-	ITEM_PROC,	/* a = proc, b = serial, data = enum proc_step */
-	ITEM_PAGES,	/* the deadman looks at its pages */
-	ITEM_AVENGE,	/* the deadman, its supervisor dead */
-	ITEM_ARM,	/* the deadman reads ARM: a = program, b = term */
+	ITEM_EVENT,  /* data = delivery: an event for a core */
+	ITEM_TIMER,  /* its one timer; b = generation */
+	ITEM_KEEPER, /* data = delivery: the keeper's transaction; b = keeper generation */
+	ITEM_PROC,   /* a = proc, b = serial, data = enum proc_step */
+	ITEM_PAGES,  /* the deadman looks at its pages */
+	ITEM_AVENGE, /* the deadman, its supervisor dead */
+	ITEM_ARM,    /* the deadman reads ARM: a = program, b = term */
 	ITEM_DEADMAN_UP,
-	ITEM_START,	/* a = place: start a supervisor */
+	ITEM_START, /* a = place: start a supervisor */
 	ITEM_FAULT,
 };
 
@@ -80,9 +82,9 @@ struct proc {
 	uint64_t id;
 	const struct config_program *settings;
 	bool forked, main_alive, tree_alive, held;
-	bool stubborn, mute;	/* ignores TERM; never answers on its channel */
-	bool acting;		/* told, and neither said demoted nor gone */
-	bool excused;		/* nobody could have ended it in time: what the term is for */
+	bool stubborn, mute; /* ignores TERM; never answers on its channel */
+	bool acting;         /* told, and neither said demoted nor gone */
+	bool excused;        /* nobody could have ended it in time: what the term is for */
 	bool killing;
 	int64_t paused_until, unkillable_until;
 	struct page page;
@@ -96,19 +98,19 @@ struct sup {
 	char name[CORE_ID_BYTES];
 	struct core core;
 	int64_t paused_until, deadman_paused_until;
-	int64_t due_ns;		/* local, of the armed timer; 0 = none */
+	int64_t due_ns; /* local, of the armed timer; 0 = none */
 	uint64_t timer_generation, keeper_generation;
-	int64_t table_epoch;	/* byte that the shared description holds */
+	int64_t table_epoch; /* byte that the shared description holds */
 	int64_t wait_epoch;
 	uint64_t armed_term[PROGRAMS], answered_term[PROGRAMS];
 	int armed_proc[PROGRAMS];
-	enum outcome db_fault;	/* DONE = none; UNKNOWN = lossy */
+	enum outcome db_fault; /* DONE = none; UNKNOWN = lossy */
 	int64_t db_fault_until, db_slow_until, floor_fail_until;
-	int64_t pages_at;	/* the deadman looks at its pages then */
-	int64_t stop_by;	/* local: EXIT is due */
+	int64_t pages_at; /* the deadman looks at its pages then */
+	int64_t stop_by;  /* local: EXIT is due */
 	int64_t spin_at;
 	int spins;
-	int64_t t0_ns;		/* of the request in flight, as sent */
+	int64_t t0_ns; /* of the request in flight, as sent */
 };
 
 struct machine {
@@ -129,10 +131,10 @@ struct world {
 	uint64_t seed, random, seq, life, serial;
 	int64_t now;
 	enum mutant mutant;
-	bool calm;	/* only workers misbehave: the lock may never be lost */
-	bool lossy;	/* calm, but outcomes are sometimes unknown */
+	bool calm;  /* only workers misbehave: the lock may never be lost */
+	bool lossy; /* calm, but outcomes are sometimes unknown */
 	bool no_floor;
-	bool one_ttl;	/* the ttl is never changed, but the file may be */
+	bool one_ttl; /* the ttl is never changed, but the file may be */
 	bool trace, storm, replaced;
 	bool violated;
 	char why[256];
@@ -151,9 +153,14 @@ struct world {
 	struct database database, backup;
 	int next_uuid, next_file, floor_uuid;
 	int64_t floor_term, mark;
-	struct { bool used; int sup; uint64_t life; int64_t epoch; } locks[LOCKS];
+	struct {
+		bool used;
+		int sup;
+		uint64_t life;
+		int64_t epoch;
+	} locks[LOCKS];
 	uint64_t shown_term[PROGRAMS]; /* the highest ever shown */
-	int64_t calm_at;	       /* when the last pause or fault of the storm ends */
+	int64_t calm_at;               /* when the last pause or fault of the storm ends */
 	int64_t lease_since[PROGRAMS]; /* first valid lease since then; 0 = none yet */
 	struct config configs[CONFIGS];
 	struct config_program programs[CONFIGS][PROGRAMS];
@@ -195,13 +202,13 @@ __attribute__((format(printf, 1, 2))) static void violate(const char *format, ..
 		printf("VIOLATED %s\n", w.why);
 }
 
-#define TRACE(...) \
-	do { \
-		if (w.trace) { \
-			printf("%10.4f ", (double)w.now / 1e9); \
-			printf(__VA_ARGS__); \
-			putchar('\n'); \
-		} \
+#define TRACE(...)                                                                                 \
+	do {                                                                                       \
+		if (w.trace) {                                                                     \
+			printf("%10.4f ", (double)w.now / 1e9);                                    \
+			printf(__VA_ARGS__);                                                       \
+			putchar('\n');                                                             \
+		}                                                                                  \
 	} while (0)
 
 /* --- clocks -------------------------------------------------------------------------------- */
@@ -271,8 +278,14 @@ static struct item heap_take(void)
 
 static void later(int64_t delay, enum item_kind kind, int sup, int a, uint64_t b, int data)
 {
-	heap_put((struct item){.at = w.now + delay, .seq = ++w.seq, .kind = kind, .sup = sup,
-		.life = sup >= 0 ? w.sups[sup].life : 0, .a = a, .b = b, .data = data});
+	heap_put((struct item){.at = w.now + delay,
+		.seq = ++w.seq,
+		.kind = kind,
+		.sup = sup,
+		.life = sup >= 0 ? w.sups[sup].life : 0,
+		.a = a,
+		.b = b,
+		.data = data});
 }
 
 static int delivery_new(void)
@@ -322,21 +335,42 @@ static void make_program(struct config_program *p, int number)
 {
 	static const int zero[1] = {0};
 
-	*p = (struct config_program){.name = program_names[number], .group = program_names[number],
-		.workers = (int)between(1, 4), .priority = 999, .order = number, .level = number == 2,
-		.autostart = true, .autorestart = AUTORESTART_ALWAYS, .startsecs_ns = between(0, 3) * 100 * MS,
-		.startretries = -1, .restart_backoff_ns = 100 * MS, .restart_backoff_max_ns = 1 * SEC,
-		.restart_jitter = true, .exitcodes = zero, .exitcode_count = 1, .stopsignal = 15,
-		.stopwaitsecs_ns = 1 * SEC, .kill_tree = true, .executor = EXECUTOR_CANDIDATE,
-		.promote = PROMOTE_NOTIFY, .promote_timeout_ns = 2 * SEC, .promote_signal = 10,
-		.demote_signal = 12, .handoff_timeout_ns = 2 * SEC,
-		.ready = chance(50) ? READY_NOTIFY : READY_STARTSECS, .ready_timeout_ns = 3 * SEC,
-		.replace = REPLACE_ROLLING, .replace_signal = 1, .raw = NULL};
+	*p = (struct config_program){.name = program_names[number],
+		.group = program_names[number],
+		.workers = (int)between(1, 4),
+		.priority = 999,
+		.order = number,
+		.level = number == 2,
+		.autostart = true,
+		.autorestart = AUTORESTART_ALWAYS,
+		.startsecs_ns = between(0, 3) * 100 * MS,
+		.startretries = -1,
+		.restart_backoff_ns = 100 * MS,
+		.restart_backoff_max_ns = 1 * SEC,
+		.restart_jitter = true,
+		.exitcodes = zero,
+		.exitcode_count = 1,
+		.stopsignal = 15,
+		.stopwaitsecs_ns = 1 * SEC,
+		.kill_tree = true,
+		.executor = EXECUTOR_CANDIDATE,
+		.promote = PROMOTE_NOTIFY,
+		.promote_timeout_ns = 2 * SEC,
+		.promote_signal = 10,
+		.demote_signal = 12,
+		.handoff_timeout_ns = 2 * SEC,
+		.ready = chance(50) ? READY_NOTIFY : READY_STARTSECS,
+		.ready_timeout_ns = 3 * SEC,
+		.replace = REPLACE_ROLLING,
+		.replace_signal = 1,
+		.raw = NULL};
 	p->promote_unanswered_replace = chance(30);
 	if (number == 1) {
 		int kind = (int)between(0, 3);
 
-		p->promote = kind == 0 ? PROMOTE_RESPAWN : kind == 1 ? PROMOTE_SIGNAL : PROMOTE_NOTIFY;
+		p->promote = kind == 0   ? PROMOTE_RESPAWN
+			     : kind == 1 ? PROMOTE_SIGNAL
+					 : PROMOTE_NOTIFY;
 		if (kind == 2) {
 			p->executor = EXECUTOR_ONLY;
 			p->workers = 1;
@@ -356,11 +390,20 @@ static void make_configs(void)
 	for (int i = 0; i < CONFIGS; i++) {
 		struct config *c = &w.configs[i];
 
-		*c = (struct config){.refs = 1, .path = "", .name = "sim", .mode = CONFIG_NATIVE,
-			.shutdown_timeout_ns = 10 * SEC, .programs = w.programs[i], .program_count = PROGRAMS};
-		c->scheduler = (struct config_scheduler){.enabled = true, .ttl_ns = ttl,
-			.heartbeat_ns = heartbeat, .kill_grace_ns = grace, .handoff_timeout_ns = 2 * SEC,
-			.fast_takeover = true, .promote_backoff_ns = 100 * MS};
+		*c = (struct config){.refs = 1,
+			.path = "",
+			.name = "sim",
+			.mode = CONFIG_NATIVE,
+			.shutdown_timeout_ns = 10 * SEC,
+			.programs = w.programs[i],
+			.program_count = PROGRAMS};
+		c->scheduler = (struct config_scheduler){.enabled = true,
+			.ttl_ns = ttl,
+			.heartbeat_ns = heartbeat,
+			.kill_grace_ns = grace,
+			.handoff_timeout_ns = 2 * SEC,
+			.fast_takeover = true,
+			.promote_backoff_ns = 100 * MS};
 		for (int k = 0; k < PROGRAMS; k++) {
 			if (i == 0 || chance(30))
 				make_program(&w.programs[i][k], k);
@@ -391,7 +434,8 @@ static void classify(const struct core *c, const struct config *to, enum diff_cl
 		}
 		if (o == NULL)
 			classes[i] = DIFF_ADDED;
-		else if (o->executor != n->executor || o->promote != n->promote || o->ready != n->ready)
+		else if (o->executor != n->executor || o->promote != n->promote ||
+			 o->ready != n->ready)
 			classes[i] = DIFF_ROLL;
 		else if (o->workers != n->workers)
 			classes[i] = DIFF_COUNT;

@@ -101,7 +101,7 @@ static void fill_view(const struct sup *s, struct lock_view *v)
 	if (!w.no_floor) {
 		v->floor_term = w.floor_term;
 		v->floor_conflict = w.floor_term > 0 &&
-			(w.floor_uuid != d->uuid || w.floor_term > d->term);
+				    (w.floor_uuid != d->uuid || w.floor_term > d->term);
 	}
 }
 
@@ -206,8 +206,8 @@ static void keeper_works(struct item *it)
 		heap_put(*it);
 		return;
 	}
-	/* A dead supervisor's keeper, or one that was replaced: what was queued is dropped, what had
-	 * begun may still be done. */
+	/* A dead supervisor's keeper, or one that was replaced: what was queued is dropped, what
+	 * had begun may still be done. */
 	if (!s->used || s->life != it->life ||
 		((!s->alive || s->keeper_generation != it->b) && chance(70))) {
 		delivery_free(it->data);
@@ -223,9 +223,10 @@ static void keeper_works(struct item *it)
 		lost = true;
 	} else {
 		did = do_request(s, &d->request);
-		TRACE("%s keeper op %d: %s (row term %ld epoch %ld beat %ld held %d by %s)", s->name,
-			a->op, did ? "done" : "refused", (long)w.database.term, (long)w.database.epoch,
-			(long)w.database.beat, w.database.held, w.database.holder);
+		TRACE("%s keeper op %d: %s (row term %ld epoch %ld beat %ld held %d by %s)",
+			s->name, a->op, did ? "done" : "refused", (long)w.database.term,
+			(long)w.database.epoch, (long)w.database.beat, w.database.held,
+			w.database.holder);
 		a->outcome = did ? OUTCOME_DONE : OUTCOME_REFUSED;
 		if (did && (a->op == REQUEST_ACQUIRE || a->op == REQUEST_PROMOTE))
 			a->floor_failed = !raise_floor(s);
@@ -242,8 +243,9 @@ static void keeper_works(struct item *it)
 		return;
 	}
 	d->event.kind = EVENT_REPLY;
-	later(s->db_slow_until > w.now ? between(0, chance(20) ? 7000 : 1500) * MS : between(1, 10) * MS / 10, ITEM_EVENT,
-		it->sup, 0, 0, it->data);
+	later(s->db_slow_until > w.now ? between(0, chance(20) ? 7000 : 1500) * MS
+				       : between(1, 10) * MS / 10,
+		ITEM_EVENT, it->sup, 0, 0, it->data);
 }
 
 static void send_request(int sup, const struct core_request *r)

@@ -13,7 +13,8 @@ static void run_item(struct item *it)
 	switch (it->kind) {
 	case ITEM_EVENT:
 	case ITEM_TIMER:
-		if (stale || !s->alive || (it->kind == ITEM_TIMER && it->b != s->timer_generation)) {
+		if (stale || !s->alive ||
+			(it->kind == ITEM_TIMER && it->b != s->timer_generation)) {
 			if (it->kind == ITEM_EVENT)
 				delivery_free(it->data);
 			return;
@@ -162,8 +163,8 @@ static void fault_proc(int sup)
 
 static void fault_operator(int sup)
 {
-	static const enum event_kind kinds[] = {EVENT_START, EVENT_STOP, EVENT_RESTART, EVENT_SCALE,
-		EVENT_HANDOFF, EVENT_HANDOFF};
+	static const enum event_kind kinds[] = {
+		EVENT_START, EVENT_STOP, EVENT_RESTART, EVENT_SCALE, EVENT_HANDOFF, EVENT_HANDOFF};
 	const struct core *c = &w.sups[sup].core;
 	struct event *e = post(sup, 0, kinds[between(0, 5)]);
 
@@ -177,7 +178,10 @@ static void reload(int sup, int config)
 {
 	static enum diff_class classes[64][PROGRAMS];
 	static unsigned turn;
-	struct event e = {.kind = EVENT_RELOAD, .worker = -1, .program = -1, .config = &w.configs[config],
+	struct event e = {.kind = EVENT_RELOAD,
+		.worker = -1,
+		.program = -1,
+		.config = &w.configs[config],
 		.classes = classes[++turn % 64]};
 	struct sup *s = &w.sups[sup];
 
@@ -412,10 +416,10 @@ static void check_slots(int sup)
 			continue;
 		for (int i = core_next_worker(c, k, -1); i >= 0; i = core_next_worker(c, k, i))
 			up += c->workers[i].state == WORKER_RUNNING ||
-				c->workers[i].state == WORKER_STANDBY;
+			      c->workers[i].state == WORKER_STANDBY;
 		if (up < p->count)
-			violate("%s: %s has %d of %d workers", w.sups[sup].name, p->settings->name, up,
-				p->count);
+			violate("%s: %s has %d of %d workers", w.sups[sup].name, p->settings->name,
+				up, p->count);
 	}
 }
 
@@ -496,7 +500,8 @@ static void world_init(uint64_t seed, enum mutant mutant, bool calm, bool lossy,
 	}
 	for (int i = 0; i < MACHINES; i++)
 		w.machines[i] = (struct machine){.offset = between(1, 100000) * SEC,
-			.ppm = between(-9000, 9000), .wall_offset = between(1, 1000) * 1000 * SEC};
+			.ppm = between(-9000, 9000),
+			.wall_offset = between(1, 1000) * 1000 * SEC};
 	w.one_ttl = chance(50);
 	make_configs();
 	for (int i = 0; i < w.place_count; i++)
@@ -517,6 +522,35 @@ static void world_run(int cycles)
 			fault();
 		}
 		calm_weather();
+	}
+}
+
+/* A schedule that storms seldom meet: the holder reaches the database again just before its lease
+ * ends, while a standby's look from before that is still on its way. */
+static void world_run_late_sight(int cycles)
+{
+	run_until(w.now + 6 * SEC);
+	for (int i = 0; i < cycles && !w.violated; i++) {
+		struct sup *holder = NULL;
+		int64_t ends;
+
+		for (int k = 0; k < SUPS; k++) {
+			if (w.sups[k].alive && w.sups[k].core.election.state == ELECTION_HOLDING)
+				holder = &w.sups[k];
+		}
+		if (holder == NULL) {
+			run_until(w.now + SEC);
+			continue;
+		}
+		ends = global_of(&w.machines[holder->machine], holder->core.election.hard_ns);
+		holder->db_fault = OUTCOME_UNAVAILABLE;
+		holder->db_fault_until = ends - between(200, 1500) * MS;
+		run_until(ends - between(200, 2500) * MS);
+		for (int k = 0; k < SUPS; k++) {
+			if (w.sups[k].alive && &w.sups[k] != holder)
+				w.sups[k].db_slow_until = ends + 3 * SEC;
+		}
+		run_until(ends + w.configs[0].scheduler.ttl_ns + 3 * SEC);
 	}
 }
 

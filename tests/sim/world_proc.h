@@ -6,8 +6,13 @@
 
 static void step(struct proc *p, int64_t delay, enum proc_step what)
 {
-	heap_put((struct item){.at = w.now + delay, .seq = ++w.seq, .kind = ITEM_PROC, .sup = -1,
-		.a = (int)(p - w.procs), .b = p->serial, .data = (int)what});
+	heap_put((struct item){.at = w.now + delay,
+		.seq = ++w.seq,
+		.kind = ITEM_PROC,
+		.sup = -1,
+		.a = (int)(p - w.procs),
+		.b = p->serial,
+		.data = (int)what});
 }
 
 static struct proc *proc_of(int sup, int slot, uint64_t id)
@@ -161,7 +166,8 @@ static void check_alone(const struct proc *p)
 				w.sups[o->sup].name, (unsigned long long)p->page.term,
 				w.sups[p->sup].name);
 		else if (o->acting && o->tree_alive && !o->excused)
-			violate("I1: executor of %s still runs: term %llu of %s beside term %llu of %s",
+			violate("I1: executor of %s still runs: term %llu of %s beside term %llu "
+				"of %s",
 				program_names[p->program], (unsigned long long)o->page.term,
 				w.sups[o->sup].name, (unsigned long long)p->page.term,
 				w.sups[p->sup].name);
@@ -339,7 +345,8 @@ static void sup_dies(int sup, bool together, bool kernel_kills_all)
 			p->used = false;
 		else if (kernel_kills_all)
 			kernel_kills(p);
-		else if (p->main_alive && p->settings->executor != EXECUTOR_NO) /* PR_SET_PDEATHSIG */
+		else if (p->main_alive &&
+			 p->settings->executor != EXECUTOR_NO) /* PR_SET_PDEATHSIG */
 			step(p, between(0, 50) * MS / 10, chance(60) ? STEP_KILLED : STEP_EXIT);
 		/* What is left of a tree without a deadman lives on, its page valid to its end. */
 		if (p->used && !s->deadman && !kernel_kills_all)

@@ -71,7 +71,7 @@ static void do_signal(struct proc *p, const struct action *a)
 	} else if (a->signal == p->settings->stopsignal && !p->stubborn) {
 		step(p, between(1, 300) * MS, STEP_EXIT);
 	} else if (a->signal == p->settings->demote_signal &&
-		p->settings->promote == PROMOTE_SIGNAL && !p->mute) {
+		   p->settings->promote == PROMOTE_SIGNAL && !p->mute) {
 		step(p, between(1, 300) * MS, STEP_EXIT);
 	}
 }
@@ -108,13 +108,15 @@ static void do_proc(int sup, const struct action *a)
 		break;
 	case ACTION_COLLECT:
 		p->excused = p->excused || p->unkillable_until > w.now;
-		step(p, p->unkillable_until > w.now ? p->unkillable_until - w.now : between(1, 50) * MS / 10,
+		step(p,
+			p->unkillable_until > w.now ? p->unkillable_until - w.now
+						    : between(1, 50) * MS / 10,
 			STEP_TREE_GONE);
 		break;
 	case ACTION_ARM:
 		s->armed_proc[p->program] = (int)(p - w.procs);
-		later(s->deadman_paused_until > w.now ? s->deadman_paused_until - w.now : MS / 5, ITEM_ARM,
-			sup, p->program, a->term, 0);
+		later(s->deadman_paused_until > w.now ? s->deadman_paused_until - w.now : MS / 5,
+			ITEM_ARM, sup, p->program, a->term, 0);
 		break;
 	case ACTION_PAGE_SHOW:
 		page_show(p, a);
@@ -140,7 +142,8 @@ static void do_exit(int sup)
 
 	w.exits++;
 	for (int i = 0; i < PROCS; i++)
-		clean = clean && !(w.procs[i].used && w.procs[i].sup == sup && w.procs[i].tree_alive);
+		clean = clean &&
+			!(w.procs[i].used && w.procs[i].sup == sup && w.procs[i].tree_alive);
 	TRACE("%s EXIT%s", s->name, clean ? "" : ", with processes left");
 	if (clean)
 		s->deadman = false; /* BYE */
@@ -153,8 +156,8 @@ static void apply(int sup, const struct action *a)
 
 	w.actions++;
 	if (w.trace && a->kind == ACTION_REPORT)
-		TRACE("%s report %d p%d w%d %d->%d %s", s->name, a->about, a->program, a->worker, a->from,
-			a->to, a->reason);
+		TRACE("%s report %d p%d w%d %d->%d %s", s->name, a->about, a->program, a->worker,
+			a->from, a->to, a->reason);
 	switch (a->kind) {
 	case ACTION_STAGE_UP: {
 		struct event *e = post(sup, between(1, 50) * MS / 10, EVENT_STAGE);
@@ -220,13 +223,15 @@ static void mutate_before(struct sup *s, struct event *e)
 		if (x->state == ELECTION_STANDBY && v != NULL && v->valid && v->held && !v->mine) {
 			x->watching = true;
 			x->view = *v;
-			x->watch_since_ns = local_now(s) -
-				(wall_us(&w.machines[s->machine]) - w.database.heartbeat_wall_us) * 1000;
+			x->watch_since_ns = local_now(s) - (wall_us(&w.machines[s->machine]) -
+								   w.database.heartbeat_wall_us) *
+								   1000;
 		}
 		break;
 	case MUTANT_ZERO_ROWS_IS_LOSS:
 		if (holds && v != NULL && v->valid && v->term != x->term &&
-			e->reply->outcome == OUTCOME_REFUSED + (e->reply->op == REQUEST_INSPECT ? -1 : 0))
+			e->reply->outcome ==
+				OUTCOME_REFUSED + (e->reply->op == REQUEST_INSPECT ? -1 : 0))
 			((struct keeper_answer *)e->reply)->view.mine = false;
 		break;
 	case MUTANT_HANG_STOPS_BEAT:
@@ -250,7 +255,8 @@ static void mutate_after(struct sup *s)
 		return;
 	x->hard_ns = x->soft_ns = x->t0_ns + x->ttl_ns;
 	for (size_t i = 0; i < w.plan.count; i++) {
-		if (w.plan.items[i].kind == ACTION_PAGE_SHOW || w.plan.items[i].kind == ACTION_PAGE_EXTEND)
+		if (w.plan.items[i].kind == ACTION_PAGE_SHOW ||
+			w.plan.items[i].kind == ACTION_PAGE_EXTEND)
 			w.plan.items[i].deadline_ns = w.plan.items[i].soft_ns = x->hard_ns;
 	}
 }
@@ -292,7 +298,8 @@ static void check_after(struct sup *s, bool led, int64_t epoch, int64_t hard_ns)
 			violate("I5: %s leads again in epoch %lld", s->name, (long long)epoch);
 	}
 	if (w.calm && led && c->election.state == ELECTION_LOST)
-		violate("the lock was lost although only workers misbehaved: %s", c->election.reason);
+		violate("the lock was lost although only workers misbehaved: %s",
+			c->election.reason);
 }
 
 static void handle_event(int sup, struct event *e)
@@ -324,7 +331,9 @@ static void handle_event(int sup, struct event *e)
 static void timer_fires(int sup)
 {
 	struct sup *s = &w.sups[sup];
-	struct event e = {.kind = EVENT_TIMER, .worker = -1, .program = -1,
+	struct event e = {.kind = EVENT_TIMER,
+		.worker = -1,
+		.program = -1,
 		.late_ns = local_now(s) - s->due_ns};
 
 	if (w.now == s->spin_at && ++s->spins > 20)
