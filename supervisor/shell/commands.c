@@ -140,8 +140,6 @@ static void do_signal(struct request *r)
 }
 
 /* --- scale, handoff, lock ------------------------------------------------------------------ */
-#define MOST_WORKERS 10000
-
 static bool scale_count(struct request *r, int from, int *ret_to)
 {
 	json_t *workers = json_object_get(r->json, "workers");

@@ -68,6 +68,7 @@ struct hook_process {
 #define HOOK_PROCESSES 16
 #define QUEUE_FIRST    256
 #define PID_HEADS      4096
+#define MOST_WORKERS   10000 /* of one program, by scale or signal */
 
 struct lock_state {
 	struct helper keeper, deadman, waiter;
@@ -249,6 +250,9 @@ struct reload_result {
  * whatever roll_on_reload says. */
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result);
 void reload_result_release(struct reload_result *r);
+
+/* signals.c: what each signal to the supervisor means */
+int signals_watch(struct supervisor *s, struct err *e);
 
 /* standby.c: a candidate program that the holder lacks would have no executor: said once */
 void standby_compare_programs(struct supervisor *s);

@@ -1,7 +1,6 @@
 /* The supervisor: its start, the queue of events, its end. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,61 +185,6 @@ static void timer_fired(void *context, int64_t late_ns)
 	supervisor_post(s, &e);
 }
 
-/* --- signals ------------------------------------------------------------------------------- */
-static void post_shutdown(struct supervisor *s, enum shutdown_mode mode)
-{
-	struct event e = {.kind = EVENT_SHUTDOWN, .worker = -1, .program = -1, .number = mode};
-
-	supervisor_post(s, &e);
-}
-
-static void signalled(void *context, int signal)
-{
-	struct supervisor *s = context;
-
-	switch (signal) {
-	case SIGCHLD:
-		reap_children(s);
-		break;
-	case SIGTERM:
-		logs_event(s->logs, LOGS_INFO, "signal", NULL, 0, "SIGTERM: stopping gracefully");
-		post_shutdown(s, SHUTDOWN_GRACEFUL);
-		break;
-	case SIGINT:
-	case SIGQUIT:
-		s->interrupts++;
-		logs_event(s->logs, LOGS_INFO, "signal", NULL, 0, "SIG%s: %s",
-			signal == SIGINT ? "INT" : "QUIT",
-			s->interrupts > 1 ? "again: killing what is left"
-					  : "stopping; once more kills");
-		post_shutdown(s, s->interrupts > 1 ? SHUTDOWN_KILL : SHUTDOWN_QUICK);
-		break;
-	case SIGHUP:
-		logs_event(s->logs, LOGS_INFO, "signal", NULL, 0, "SIGHUP: reloading");
-		reload_run(s, false, NULL);
-		break;
-	default:
-		logs_event(s->logs, LOGS_WARNING, "signal", NULL, 0,
-			"SIG%s is not supported yet: ignored", sigabbrev_np(signal));
-		break;
-	}
-}
-
-static int watch_signals(struct supervisor *s, struct err *e)
-{
-	static const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2,
-		SIGTTIN, SIGTTOU, SIGWINCH};
-
-	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-		if (signals[i] == SIGWINCH && isatty(STDIN_FILENO))
-			continue; /* a resized terminal is no order */
-		if (loop_signal(s->loop, signals[i], signalled, s, e) < 0)
-			return e->code;
-	}
-	signal(SIGPIPE, SIG_IGN);
-	return 0;
-}
-
 /* --- snapshots ----------------------------------------------------------------------------- */
 static bool snapshot_used(const struct supervisor *s, const struct config *c)
 {
@@ -351,7 +295,7 @@ static int init(struct supervisor *s, struct err *e)
 	reap_oom_init(s);
 	core_init(&s->core, s->config, seed);
 	if (loop_create(&s->loop, e) < 0 || logs_create(s->loop, &s->logs, e) < 0 ||
-		watch_signals(s, e) < 0 || loop_timer_init(s->loop, timer_fired, s, e) < 0)
+		signals_watch(s, e) < 0 || loop_timer_init(s->loop, timer_fired, s, e) < 0)
 		return e->code;
 	loop_before_block(s->loop, drain, s);
 	return 0;

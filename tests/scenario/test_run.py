@@ -1,0 +1,166 @@
+#!/usr/bin/python3
+"""`baton run`: its signals, systemd above it, no file, the background, the pidfile, the user."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from harness import *  # noqa: E402,F403
+
+
+def contains(text, part, what):
+    check(part in text, f"{what}: no {part!r} in {text!r}")
+
+
+def pids(one, program):
+    return {w["name"]: w["pid"] for w in one.workers(program) if w["pid"]}
+
+
+# --- signals -----------------------------------------------------------------------------------
+WEB = """
+    [baton]
+    [socket:http]
+    listen = 127.0.0.1:0
+    [program:plain]
+    command = sleep 1000
+    startsecs = 0
+    [program:web]
+    command = sleep 1000
+    startsecs = 0
+    workers = 2
+    sockets = http
+    [program:second]
+    command = sleep 1000
+    startsecs = 0
+    sockets = http
+"""
+
+
+@test("TTIN and TTOU: the first program with sockets, never below one, several at once count")
+def _():
+    one = Instance(WEB)
+    for name in ("plain", "web", "second"):
+        one.wait_for(f"ready={name}")
+    before = pids(one, "web")
+    one.send_signal(signal.SIGTTIN)
+    one.wait_log("SIGTTIN: web goes from 2 to 3 workers")
+    wait_until(lambda: len(pids(one, "web")) == 3, 5, "three workers")
+    equal({n: p for n, p in pids(one, "web").items() if n in before}, before, "those that stayed")
+    os.kill(one.pid, signal.SIGSTOP)        # both are there when it wakes: one round of its loop
+    one.send_signal(signal.SIGTTIN)
+    one.send_signal(signal.SIGTTOU)
+    os.kill(one.pid, signal.SIGCONT)
+    one.wait_log("SIGTTOU: web goes from 4 to 3|SIGTTIN: web goes from 2 to 3", since=1)
+    one.status()
+    wait_until(lambda: len(pids(one, "web")) == 3, 5, "three workers again")
+    for count in (2, 1):
+        one.send_signal(signal.SIGTTOU)
+        one.wait_log(f"SIGTTOU: web goes from {count + 1} to {count} workers")
+    one.send_signal(signal.SIGTTOU)
+    one.wait_log("SIGTTOU: web keeps its 1 worker")
+    wait_until(lambda: len(pids(one, "web")) == 1, 5, "one worker")
+    equal(pids(one, "web"), {"web:0": before["web:0"]}, "the last worker")
+    equal((len(pids(one, "plain")), len(pids(one, "second"))), (1, 1), "the other programs")
+
+
+@test("TTIN where no program has sockets; while stopping: said, nothing else")
+def _():
+    one = Instance("""
+        [baton]
+        [program:web]
+        command = sh -c 'trap "" TERM; echo deaf; while :; do sleep 0.05; done'
+        stopwaitsecs = 1s
+    """)
+    one.wait_log("deaf")
+    one.send_signal(signal.SIGTTIN)
+    one.wait_log("SIGTTIN: no program has sockets: ignored")
+    one.send_signal(signal.SIGTERM)
+    one.wait_log("SIGTERM: stopping gracefully")
+    for name in ("TTIN", "TTOU", "WINCH"):
+        one.send_signal(getattr(signal, f"SIG{name}"))
+        one.wait_log(f"SIG{name}: the supervisor is stopping: ignored")
+    equal(one.wait_end(), 0, "exit status")
+
+
+@test("WINCH stops all workers and keeps the supervisor; `start all` brings them back")
+def _():
+    one = Instance(WEB)
+    for name in ("plain", "web", "second"):
+        one.wait_for(f"ready={name}")
+    url = one.url()
+    one.send_signal(signal.SIGWINCH)
+    one.wait_log("SIGWINCH: stopping all workers")
+    wait_until(lambda: {w["state"] for p in one.status()["programs"] for w in p["workers"]}
+               <= {"stopped"}, 5, "all stopped")
+    equal(one.status()["instance"]["state"], "running", "state")
+    equal(one.url(), url, "the listener")
+    one.cli("start", "all", status=0)
+    equal([len(pids(one, n)) for n in ("plain", "web", "second")], [1, 2, 1], "workers again")
+
+
+@test("WINCH with a controlling terminal is no order, whatever standard input is")
+def _():
+    one = Instance(WEB, start=False)
+    master, slave = os.openpty()
+    code = ("import fcntl, os, sys, termios\n"
+            "fcntl.ioctl(int(sys.argv[1]), termios.TIOCSCTTY, 0)\n"
+            "os.execv(sys.argv[2], sys.argv[2:])\n")
+    process = subprocess.Popen([PYTHON, "-c", code, str(slave), BATON, "run", "-c", one.config,
+                                "-s", one.socket], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True, pass_fds=(slave,))
+    try:
+        one.process = process
+        one._reader = threading.Thread(target=lambda: None)
+        one._reader.start()
+        one.wait_answering()
+        one.wait_for("ready=web")
+        before = pids(one, "web")
+        os.kill(process.pid, signal.SIGWINCH)
+        one.call("restart", targets=["plain"], wait=True)
+        equal(pids(one, "web"), before, "pids")
+    finally:
+        os.close(master)
+        os.close(slave)
+        process.kill()
+        process.wait()
+
+
+def rotated(mode, number):
+    one = Instance(f"""
+        [{mode}]
+        logfile = %(here)s/own.log
+        [program:web]
+        command = sh -c 'echo begun; exec sleep 1000'
+        startsecs = 0
+        stdout_logfile = %(here)s/web.log
+        stdout_logfile_maxbytes = 0
+    """)
+    one.wait_for("ready=web")
+    wait_until(lambda: os.path.exists(one.path("web.log")) and
+               "begun" in open(one.path("web.log"), encoding="utf-8").read(), 5, "output")
+    for name in ("own", "web"):
+        os.rename(one.path(f"{name}.log"), one.path(f"{name}.log.1"))
+    one.send_signal(number)
+    for name in ("own", "web"):
+        wait_until(lambda n=name: os.path.exists(one.path(f"{n}.log")), 5, f"a new {name}.log")
+    one.call("restart", targets=["web"], wait=True)
+    wait_until(lambda: "begun" in open(one.path("web.log"), encoding="utf-8").read(), 5,
+               "output in the new file")
+    contains(open(one.path("own.log"), encoding="utf-8").read(), "web:0 is running", "the own log")
+    contains(open(one.path("own.log.1"), encoding="utf-8").read(), "reopening the log files",
+             "the rotated log")
+
+
+@test("USR1 opens the log files again")
+def _():
+    rotated("baton", signal.SIGUSR1)
+
+
+@test("USR2 opens the log files again in compatibility mode, as supervisord's does")
+def _():
+    rotated("supervisord", signal.SIGUSR2)
+
+
+if __name__ == "__main__":
+    main()
