@@ -228,12 +228,16 @@ static void mutate_before(struct sup *s, struct event *e)
 								   1000;
 		}
 		break;
-	case MUTANT_ZERO_ROWS_IS_LOSS:
+	case MUTANT_ZERO_ROWS_IS_LOSS: {
+		enum outcome zero_rows = e->reply != NULL && e->reply->op == REQUEST_INSPECT
+						 ? OUTCOME_DONE
+						 : OUTCOME_REFUSED;
+
 		if (holds && v != NULL && v->valid && v->term != x->term &&
-			e->reply->outcome ==
-				OUTCOME_REFUSED + (e->reply->op == REQUEST_INSPECT ? -1 : 0))
+			e->reply->outcome == zero_rows)
 			((struct keeper_answer *)e->reply)->view.mine = false;
 		break;
+	}
 	case MUTANT_HANG_STOPS_BEAT:
 		for (int i = 0; i < s->core.program_slots && holds; i++) {
 			if (s->core.programs[i].used &&
@@ -283,12 +287,40 @@ static bool leads(const struct sup *s)
 	       s->core.election.state == ELECTION_RELEASING;
 }
 
+/* Every state that waits has a deadline. */
+static void check_deadlines(const struct core *c)
+{
+	const struct election *e = &c->election;
+
+	for (int i = 0; i < c->worker_slots; i++) {
+		const struct worker *wk = &c->workers[i];
+		bool waits = wk->state == WORKER_STARTING || wk->state == WORKER_BACKOFF ||
+			     (wk->state == WORKER_STOPPING && !wk->draining);
+
+		if (wk->used && waits && wk->deadline_ns == 0)
+			violate("a worker is %s without a deadline", worker_state_name(wk->state));
+	}
+	for (int i = 0; i < c->program_slots; i++) {
+		const struct executor *x = &c->programs[i].executor;
+
+		if (c->programs[i].used && x->exists && x->deadline_ns == 0 && x->arm_by_ns == 0 &&
+			(x->state == EXECUTOR_PROMOTING || x->state == EXECUTOR_DRAINING))
+			violate("an executor is %s without a deadline",
+				executor_state_name(x->state));
+	}
+	if (c->lifecycle.state == LIFECYCLE_STOPPING && c->lifecycle.deadline_ns == 0)
+		violate("it stops without a deadline");
+	if (e->state != ELECTION_OFF && e->state != ELECTION_LOST && core_next_deadline(c) == 0)
+		violate("the election is %s without a deadline", election_state_name(e->state));
+}
+
 static void check_after(struct sup *s, bool led, int64_t epoch, int64_t hard_ns)
 {
 	struct core *c = &s->core;
 
 	if (c->impossible != 0)
 		violate("impossible event");
+	check_deadlines(c);
 	for (size_t i = 0; i < w.plan.count; i++) {
 		const struct action *a = &w.plan.items[i];
 
