@@ -11,7 +11,6 @@ LIBDIR  ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR  ?= $(PREFIX)/share/man
 DATADIR ?= $(PREFIX)/share/baton
-JOBS    ?= 4
 
 SAN ?=
 comma := ,
