@@ -19,7 +19,7 @@ static void apply(struct supervisor *s, const struct action *a)
 		stages_down(s, a->stage);
 		break;
 	case ACTION_SPAWN:
-		spawn_worker(s, a);
+		spawn_later(s, a);
 		break;
 	case ACTION_RELEASE_CHILD:
 		spawn_release(s, a);

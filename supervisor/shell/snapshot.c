@@ -174,7 +174,7 @@ static json_t *worker_of(struct supervisor *s, int slot)
 {
 	const struct worker *w = &s->core.workers[slot];
 	const struct process *p = &s->processes[slot];
-	bool live = w->tree && p->id != 0 && p->pid > 0;
+	bool live = w->tree && p->id == w->id && p->pid > 0;
 	const struct executor *x = &s->core.programs[w->program].executor;
 
 	return json_pack("{s:s s:I s:o s:s s:b s:b s:o s:I s:o s:o s:I s:s s:i}", "name",

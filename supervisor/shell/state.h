@@ -119,6 +119,9 @@ struct supervisor {
 	struct event *queue;
 	size_t queue_head, queue_count, queue_capacity;
 	struct process *processes;
+	struct action *spawns; /* a ring: what is to be forked, see spawn_later */
+	size_t spawn_head, spawn_count, spawn_capacity;
+	int64_t spawn_after_ns; /* they wait for a promotion, until then; 0 = they do not wait */
 	int process_slots;
 	int pid_heads[PID_HEADS]; /* slot + 1, by pid: the latest process of a pid comes first */
 	struct listener_slot *listeners;
@@ -164,7 +167,12 @@ void supervisor_forget_snapshots(struct supervisor *s);
 void apply_plan(struct supervisor *s, const struct plan *plan);
 
 /* spawn.c */
-void spawn_worker(struct supervisor *s, const struct action *a);
+/* A fork takes a millisecond. So it waits for a promotion that is on its way (within reason), and
+ * many of them leave room for whatever else happens: spawn_next makes one (false: none may go now),
+ * spawn_due says when the next may go (0 = there is none). */
+void spawn_later(struct supervisor *s, const struct action *a);
+bool spawn_next(struct supervisor *s);
+int64_t spawn_due(const struct supervisor *s);
 void spawn_release(struct supervisor *s, const struct action *a);
 /* What became of its exec, if it is known by now: posts EXECED or SPAWN_FAILED. */
 void spawn_read_report(struct process *p);

@@ -13,7 +13,10 @@
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/supervisor.h"
 
-#define LATE_NS CORE_SECOND
+#define LATE_NS	      CORE_SECOND
+#define LOGS_RETRY_NS CORE_SECOND /* a full disk is tried again */
+#define SPAWNING_NS                                                                                \
+	(5 * CORE_MS) /* of forks in a row; then descriptors and signals get their turn */
 
 /* --- events -------------------------------------------------------------------------------- */
 void supervisor_post(struct supervisor *s, const struct event *e)
@@ -139,23 +142,25 @@ static void check_late(struct supervisor *s)
 	handle(s, &e);
 }
 
+/* 0 = never */
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
 static void set_timer(struct supervisor *s)
 {
-	int64_t at = core_next_deadline(&s->core), waiter = commands_deadline(s);
+	int64_t at = core_next_deadline(&s->core);
 
-	if (waiter != 0 && (at == 0 || waiter < at))
-		at = waiter;
+	at = earlier(earlier(at, commands_deadline(s)), spawn_due(s));
+	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
+		at = lease_now_ns() + LOGS_RETRY_NS;
 	s->timer_at_ns = at;
 	loop_timer_set(s->loop, at);
 }
 
-static void drain(void *context)
+static void handle_queue(struct supervisor *s)
 {
-	struct supervisor *s = context;
-
-	if (s->exiting)
-		return;
-	check_late(s);
 	while (s->queue_count > 0 && !s->exiting) {
 		struct event e = s->queue[s->queue_head];
 
@@ -165,6 +170,19 @@ static void drain(void *context)
 		if (e.kind == EVENT_RELOAD)
 			free((void *)e.classes);
 	}
+}
+
+static void drain(void *context)
+{
+	struct supervisor *s = context;
+	int64_t until_ns = lease_now_ns() + SPAWNING_NS;
+
+	if (s->exiting)
+		return;
+	check_late(s);
+	do
+		handle_queue(s);
+	while (!s->exiting && lease_now_ns() < until_ns && spawn_next(s));
 	if (s->exiting)
 		return;
 	if (s->changed) {
@@ -173,6 +191,7 @@ static void drain(void *context)
 	}
 	if (s->retired_count > 0)
 		supervisor_forget_snapshots(s);
+	logs_retry(s->logs);
 	set_timer(s);
 }
 
@@ -331,6 +350,7 @@ static void release(struct supervisor *s)
 	free(s->core.programs);
 	free(s->plan.items);
 	free(s->queue);
+	free(s->spawns);
 	free(s->processes);
 	if (s->null_fd >= 0)
 		close(s->null_fd);
