@@ -205,6 +205,11 @@ void logs_retry(struct logs *l)
 	}
 }
 
+bool logs_is_stuck(const struct logs *l)
+{
+	return l->stuck > 0;
+}
+
 void logs_reopen(struct logs *l)
 {
 	for (struct logs_sink *s = first(l), *next; s; s = next) {

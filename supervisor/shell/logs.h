@@ -58,6 +58,7 @@ void logs_tap(struct logs *l, void (*tap)(void *context, const char *json_line, 
  * at most once a second. No timer of its own: to be called at heartbeats and before the loop
  * blocks; costs nothing while no sink is stuck. Events log.stuck, log.unstuck, once each. */
 void logs_retry(struct logs *l);
+bool logs_is_stuck(const struct logs *l); /* then there is something to try again */
 /* Open the files of all sinks again by their paths (SIGUSR1, after a rotation); with whole lines in
  * the old file. What cannot be opened stays as it is, event log.reopen_failed. */
 void logs_reopen(struct logs *l);
