@@ -323,6 +323,19 @@ static void check_directories(struct loader *l)
 	}
 }
 
+/* Ignored it would mean root for all that a file wants to run as somebody else. */
+static void check_own_user(struct loader *l)
+{
+	const struct config_user *u = &l->config->user;
+	struct setting s = setting_key(l->data, SECTION_BATON, NULL, NULL, "user");
+
+	if (u->set && (u->uid != geteuid() || (u->group_set && u->gid != getegid())))
+		load_report(l, false, NULL, &s,
+			"not supported yet, unless baton is started as that user: give each "
+			"program its own 'user', or start baton as '%.100s' (this is user %lu)",
+			u->name, (unsigned long)geteuid());
+}
+
 void load_check(struct loader *l)
 {
 	struct config *c = l->config;
@@ -337,6 +350,7 @@ void load_check(struct loader *l)
 			check_socket_pair(l, &l->sockets[j], &l->sockets[i]);
 	}
 	check_directories(l);
+	check_own_user(l);
 	check_own_file(l, "logfile", c->logfile);
 	check_own_file(l, "pidfile", c->pidfile);
 	if (c->program_count == 0)

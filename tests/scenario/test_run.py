@@ -2,6 +2,7 @@
 """`baton run`: its signals, systemd above it, no file, the background, the pidfile, the user."""
 
 import os
+import pwd
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -160,6 +161,30 @@ def _():
 @test("USR2 opens the log files again in compatibility mode, as supervisord's does")
 def _():
     rotated("supervisord", signal.SIGUSR2)
+
+
+# --- the user ----------------------------------------------------------------------------------
+@test("[baton] user: refused unless it is who runs baton, never ignored; [supervisord] likewise")
+def _():
+    own, other = pwd.getpwuid(os.geteuid()).pw_name, pwd.getpwuid(1).pw_name
+    for section in ("baton", "supervisord"):
+        one = Instance(f"""
+            [{section}]
+            user = {other}
+            [program:web]
+            command = sleep 1000
+        """, start=False)
+        for words in (("check",), ("run", "-s", one.socket)):
+            r = baton(*words, "-c", one.config, status=78)
+            check(re.search(rf"one\.ini:2: \[{section}\] user: not supported yet.*'{other}'",
+                            r.out + r.err), f"{words}: {r}")
+        one.write(f"""
+            [{section}]
+            user = {own}
+            [program:web]
+            command = sleep 1000
+        """)
+        baton("check", "-c", one.config, status=0)
 
 
 if __name__ == "__main__":
