@@ -60,10 +60,21 @@ static bool same_sight(const struct lock_view *a, const struct lock_view *b)
 	       strcmp(a->db_uuid, b->db_uuid) == 0;
 }
 
+/* Another file, or an older row: what was held is gone, but its holder may not know. */
+static bool is_replaced(const struct lock_view *before, const struct lock_view *seen)
+{
+	return before->held && !before->mine &&
+	       (before->file != seen->file || before->term > seen->term ||
+		       strcmp(before->db_uuid, seen->db_uuid) != 0);
+}
+
 static void watch(struct core *c, const struct lock_view *seen)
 {
 	struct election *e = &c->election;
 
+	if (e->watching && is_replaced(&e->view, seen) &&
+		e->stay_out_ns < c->now_ns + e->seen_ttl_ns)
+		e->stay_out_ns = c->now_ns + e->seen_ttl_ns; /* also when no floor contradicts */
 	if (!e->watching || !same_sight(&e->view, seen)) {
 		e->watching = true;
 		e->watch_since_ns = c->now_ns;

@@ -61,6 +61,9 @@ static void fill_view(struct supervisor *s, const struct store_view *from, struc
 	to->floor_term = from->floor_term;
 	to->pid1 = row->pid1;
 	to->wall_us = report_wall_us();
+	to->file = (from->device * UINT64_C(1099511628211)) ^ from->inode;
+	if (s->lock.guard_fd >= 0)
+		(void)guard_cleared(s->lock.guard_fd, &to->cleared, NULL); /* else 0 */
 	to->same_boot = same_text(own->boot_id, row->boot_id) && row->guard_ino != 0 &&
 			row->guard_ino == s->lock.guard_inode;
 	to->same_machine = !same_text(own->boot_id, row->boot_id) && row->boot_id[0] != '\0' &&
@@ -147,8 +150,7 @@ static void keep_view(struct supervisor *s, const struct keeper_reply *r)
 			"share",
 			l->settings.database);
 	}
-	if (l->guard_fd < 0)
-		(void)open_guard(s, &e); /* its inode is what a row is compared with */
+	(void)open_guard(s, &e); /* a row is compared with its inode; it may be another by now */
 	standby_compare_programs(s);
 }
 
