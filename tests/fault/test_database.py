@@ -487,6 +487,29 @@ def _():
     check(second.term > first.term, f"term {second.term} after {first.term}")
 
 
+@test("deleted with all side files while the holder is frozen: no other leads before its lease ends")
+def _():
+    one, log, first, database = begin()
+    two = Instance(text_with(database, log), name="two")
+    two.wait_for("ready=web")
+    two.wait_log("lock.held_elsewhere")
+    page = page_of(first)
+    others = [p for p in lease_pages().values() if p.instance != first.instance]
+    os.kill(one.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: state_of(one.pid) == "T", 2)
+        end = page.deadline_ns
+        for name in os.listdir(os.path.dirname(database)):
+            if name.startswith("baton.db"):
+                os.unlink(os.path.join(os.path.dirname(database), name))
+        wait_until(lambda: any(p.valid() for p in others), 10, "the other's lease")
+        began = now()
+        check(began >= end, f"the other led {(end - began) / MS} ms before the old lease ended")
+    finally:
+        os.kill(one.pid, signal.SIGCONT)
+    one.wait_log("lock.lost")
+
+
 @test("deleted while the supervisor stops: it ends all the same")
 def _():
     one, log, first, database = begin()
