@@ -70,9 +70,10 @@ static void change(struct request *r, enum event_kind kind, enum waiter_kind wai
 		return;
 	}
 	w = waiter_add(r->s, r->from, r->id, wait, timeout_of(r));
-	if (w == NULL || !waiter_set_workers(r->s, w, &t)) {
+	if (w != NULL && !waiter_set_workers(r->s, w, &t)) {
 		fail(r, "failed", "out of memory");
-	} else {
+		w->from = NULL;
+	} else if (w != NULL) {
 		for (size_t i = 0; i < t.count; i++)
 			post(r, kind, t.items[i].program, t.items[i].worker, 0);
 		if (!wants_wait(r)) { /* answered at once with what is there now */
@@ -187,6 +188,10 @@ static void do_scale(struct request *r)
 	p = &r->s->core.programs[slot];
 	if (!scale_count(r, p->count, &to))
 		return;
+	if (!supervisor_has_room(r->s, EVENT_SCALE, slot, to, NULL)) {
+		fail(r, "refused", "that would be more workers than one supervisor can have");
+		return;
+	}
 	if (p->settings->executor == EXECUTOR_ONLY && to != 1) {
 		fail(r, "refused", "executor = only: it has one worker over all instances");
 		return;
@@ -202,7 +207,7 @@ static void do_scale(struct request *r)
 		json_decref(result);
 		return;
 	}
-	w->program = slot;
+	waiter_set_program(r->s, w, slot);
 	w->count = to;
 	w->result = result;
 }
@@ -301,7 +306,7 @@ static void do_handoff(struct request *r)
 	w = waiter_add(r->s, r->from, r->id, WAITER_HANDED_OFF, timeout_of(r));
 	if (w == NULL)
 		return;
-	w->program = program;
+	waiter_set_program(r->s, w, program);
 	w->term = x->term;
 	snprintf(w->old_worker, sizeof w->old_worker, "%s", report_worker_name(r->s, x->worker));
 	post(r, EVENT_HANDOFF, program, worker, 0);

@@ -50,8 +50,8 @@ enum condition_kind {
 };
 
 struct waiter_worker {
-	int program, index;
-	uint64_t id; /* when the request came */
+	int program, index, slot; /* where it was when the request came: it seldom moves */
+	uint64_t id;              /* when the request came */
 };
 
 struct waiter {
@@ -62,6 +62,7 @@ struct waiter {
 	struct waiter_worker *workers;
 	size_t worker_count;
 	int program, wanted_worker, count;
+	char program_name[128]; /* a reload may give its slot to another */
 	uint64_t term;
 	char old_worker[192];
 	enum condition_kind condition;
@@ -76,9 +77,11 @@ struct commands {
 	struct waiter *waiters;
 };
 
-/* A waiter of this kind, in the list; the caller fills it. NULL without memory. */
+/* A waiter of this kind, in the list; the caller fills it. NULL: failed for want of memory, and
+ * answered so. */
 struct waiter *waiter_add(struct supervisor *s, struct control_connection *from, uint64_t id,
 	enum waiter_kind kind, int64_t timeout_ns);
+void waiter_set_program(struct supervisor *s, struct waiter *w, int program);
 /* All workers of TARGETS with their present spawn. */
 bool waiter_set_workers(struct supervisor *s, struct waiter *w, const struct targets *t);
 /* Parse a condition of `wait`. false: E lists the forms. */

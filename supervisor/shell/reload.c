@@ -183,6 +183,12 @@ static bool may_adopt(const struct supervisor *s, const struct config *next, str
 			b->enabled ? "switched on" : "switched off");
 		return false;
 	}
+	if (!supervisor_has_room(s, EVENT_RELOAD, -1, 0, (struct config *)next)) {
+		add_line(l,
+			"that would be more workers, together with those that are to be replaced, "
+			"than one supervisor can have");
+		return false;
+	}
 	return true; /* another database is listed as "needs a restart"; the old one stays in use */
 }
 

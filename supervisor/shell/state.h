@@ -162,6 +162,9 @@ struct process *supervisor_process(struct supervisor *s, int slot, uint64_t id);
 struct process *supervisor_process_by_pid(struct supervisor *s, pid_t pid);
 void supervisor_set_pid(struct process *p, pid_t pid); /* 0 = forget it */
 void supervisor_forget_snapshots(struct supervisor *s);
+/* Would such an event (BOOT, SCALE, RELOAD) ask for no more workers than there can be? */
+bool supervisor_has_room(const struct supervisor *s, enum event_kind kind, int program,
+	int64_t number, struct config *config);
 
 /* apply.c: the only switch from action to side effect. */
 void apply_plan(struct supervisor *s, const struct plan *plan);

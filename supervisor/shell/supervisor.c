@@ -1,4 +1,5 @@
 /* The supervisor: its start, the queue of events, its end. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/supervisor.h"
 
-#define LATE_NS	      CORE_SECOND
+#define LATE_NS       CORE_SECOND
 #define LOGS_RETRY_NS CORE_SECOND /* a full disk is tried again */
 #define SPAWNING_NS                                                                                \
 	(5 * CORE_MS) /* of forks in a row; then descriptors and signals get their turn */
@@ -81,7 +82,17 @@ void supervisor_set_pid(struct process *p, pid_t pid)
 
 /* Watches hold pointers to processes, so the array of processes never moves: it is reserved once,
  * untouched pages cost nothing. */
-#define PROCESS_SLOTS 65536
+#define PROCESS_SLOTS    65536
+#define MOST_DESCRIPTORS (8 * PROCESS_SLOTS)
+
+bool supervisor_has_room(const struct supervisor *s, enum event_kind kind, int program,
+	int64_t number, struct config *config)
+{
+	struct event e = {
+		.kind = kind, .worker = -1, .program = program, .number = number, .config = config};
+
+	return core_room_workers(&s->core, &e) <= PROCESS_SLOTS;
+}
 
 static void make_room(struct supervisor *s, const struct event *e)
 {
@@ -93,8 +104,10 @@ static void make_room(struct supervisor *s, const struct event *e)
 		int slots = workers < 16 ? 16 : workers + workers / 4;
 		struct err err;
 
+		slots = slots > PROCESS_SLOTS ? PROCESS_SLOTS : slots;
+		assert(slots >= workers);
 		c->workers = realloc(c->workers, (size_t)slots * sizeof *c->workers);
-		if (c->workers == NULL || slots > PROCESS_SLOTS)
+		if (c->workers == NULL)
 			abort();
 		memset(c->workers + c->worker_slots, 0,
 			(size_t)(slots - c->worker_slots) * sizeof *c->workers);
@@ -102,7 +115,9 @@ static void make_room(struct supervisor *s, const struct event *e)
 			process_init(s, &s->processes[i], i);
 		s->process_slots = slots;
 		c->worker_slots = slots;
-		(void)lock_table_reserve(s, slots, &err);
+		if (lock_table_reserve(s, slots, &err) < 0)
+			logs_event(s->logs, LOGS_ERROR, "lock.deadman", NULL, 0,
+				"the deadman does not know all workers: %s", err.text);
 	}
 	if (programs > c->program_slots) {
 		c->programs = realloc(c->programs, (size_t)programs * sizeof *c->programs);
@@ -325,10 +340,15 @@ static void raise_descriptors(void)
 {
 	struct rlimit r;
 
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
-		r.rlim_cur = r.rlim_max > 65536 ? 65536 : r.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &r);
-	}
+	rlim_t wanted;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+		return;
+	wanted = r.rlim_max > MOST_DESCRIPTORS ? MOST_DESCRIPTORS : r.rlim_max;
+	if (r.rlim_cur >= wanted)
+		return;
+	r.rlim_cur = wanted;
+	(void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
 static void release(struct supervisor *s)
@@ -376,6 +396,11 @@ int supervisor_run(const struct run_options *o)
 	if (init(s, &e) < 0) {
 		fprintf(stderr, "baton: cannot start: %s\n", e.text);
 		return 1;
+	}
+	if (!supervisor_has_room(s, EVENT_BOOT, -1, 0, NULL)) {
+		fprintf(stderr, "baton: cannot start: the configuration has more than %d workers\n",
+			PROCESS_SLOTS);
+		return 78;
 	}
 	supervisor_post(s, &boot);
 	drain(s);

@@ -12,8 +12,10 @@ struct waiter *waiter_add(struct supervisor *s, struct control_connection *from,
 {
 	struct waiter *w = calloc(1, sizeof *w);
 
-	if (w == NULL)
+	if (w == NULL) {
+		control_fail(from, id, "failed", NULL, NULL, "out of memory");
 		return NULL;
+	}
 	w->from = from;
 	w->id = id;
 	w->kind = kind;
@@ -24,6 +26,13 @@ struct waiter *waiter_add(struct supervisor *s, struct control_connection *from,
 	s->commands->waiters = w;
 	s->changed = true;
 	return w;
+}
+
+void waiter_set_program(struct supervisor *s, struct waiter *w, int program)
+{
+	w->program = program;
+	snprintf(w->program_name, sizeof w->program_name, "%s",
+		s->core.programs[program].settings->name);
 }
 
 static void waiter_free(struct waiter *w)
@@ -50,7 +59,7 @@ bool waiter_set_workers(struct supervisor *s, struct waiter *w, const struct tar
 				return false;
 			w->workers = more;
 			more[w->worker_count++] = (struct waiter_worker){
-				program, of->index, of->id};
+				program, of->index, j, of->id};
 		}
 	}
 	return true;
@@ -58,8 +67,14 @@ bool waiter_set_workers(struct supervisor *s, struct waiter *w, const struct tar
 
 static const struct worker *find(const struct supervisor *s, const struct waiter_worker *w)
 {
-	int slot = core_find_worker(&s->core, w->program, w->index);
+	const struct worker *there = w->slot < s->core.worker_slots ? &s->core.workers[w->slot]
+								    : NULL;
+	int slot;
 
+	if (there != NULL && there->used && there->program == w->program &&
+		there->index == w->index && !there->remove)
+		return there;
+	slot = core_find_worker(&s->core, w->program, w->index);
 	return slot >= 0 ? &s->core.workers[slot] : NULL;
 }
 
@@ -327,8 +342,14 @@ static int stopped(struct supervisor *s, const struct waiter *w)
 
 static int scaled(struct supervisor *s, const struct waiter *w, struct err *e)
 {
+	const struct program *p = &s->core.programs[w->program];
 	int ready = 0;
 
+	if (p->count != w->count) {
+		err_set(e, ERR_SYSTEM, "%s was given another number of workers meanwhile: %d",
+			w->program_name, p->count);
+		return -1;
+	}
 	for (int i = core_next_worker(&s->core, w->program, -1); i >= 0;
 		i = core_next_worker(&s->core, w->program, i)) {
 		const struct worker *of = &s->core.workers[i];
@@ -337,9 +358,10 @@ static int scaled(struct supervisor *s, const struct waiter *w, struct err *e)
 			return 0;
 		if (start_failed(s, i, e))
 			return -1;
-		ready += of->ready || of->state == WORKER_STANDBY || of->state == WORKER_EXITED;
+		ready += of->ready || of->state == WORKER_STANDBY || of->state == WORKER_EXITED ||
+			 of->parked;
 	}
-	return !s->core.programs[w->program].started || ready >= w->count;
+	return !p->started || p->held_back || ready >= w->count;
 }
 
 static int handed_off(struct supervisor *s, struct waiter *w, struct err *e)
@@ -350,8 +372,13 @@ static int handed_off(struct supervisor *s, struct waiter *w, struct err *e)
 		err_set(e, ERR_SYSTEM, "the lock was lost on the way");
 		return -1;
 	}
-	if (p->executor.state != EXECUTOR_EXECUTING || p->executor.term <= w->term)
+	if (p->executor.state != EXECUTOR_EXECUTING)
 		return 0;
+	if (p->executor.term <= w->term) {
+		err_set(e, ERR_SYSTEM, "%s did not hand over: no successor was ready any more",
+			w->old_worker);
+		return -1;
+	}
 	w->result = json_pack("{s:s s:s s:s s:I}", "program", p->settings->name, "from",
 		w->old_worker, "to", report_worker_name(s, p->executor.worker), "term",
 		(json_int_t)p->executor.term);
@@ -408,8 +435,30 @@ static int shutting_down(struct supervisor *s, struct waiter *w)
 	return 0;
 }
 
+/* What can come about no more. */
+static bool is_in_vain(struct supervisor *s, const struct waiter *w, struct err *e)
+{
+	bool stopping = s->core.lifecycle.state >= LIFECYCLE_STOPPING;
+
+	if (stopping && (w->kind == WAITER_STARTED || w->kind == WAITER_RESTARTED ||
+				w->kind == WAITER_SCALED || w->kind == WAITER_HANDED_OFF ||
+				w->kind == WAITER_RELOADED)) {
+		err_set(e, ERR_SYSTEM, "the supervisor is stopping");
+		return true;
+	}
+	if (w->program >= 0 && (!s->core.programs[w->program].used ||
+				       strcmp(s->core.programs[w->program].settings->name,
+					       w->program_name) != 0)) {
+		err_set(e, ERR_SYSTEM, "%s was taken out by a reload", w->program_name);
+		return true;
+	}
+	return false;
+}
+
 static int check(struct supervisor *s, struct waiter *w, struct err *e)
 {
+	if (is_in_vain(s, w, e))
+		return -1;
 	switch (w->kind) {
 	case WAITER_STARTED:
 		return started(s, w, false, e);
@@ -422,7 +471,8 @@ static int check(struct supervisor *s, struct waiter *w, struct err *e)
 	case WAITER_HANDED_OFF:
 		return handed_off(s, w, e);
 	case WAITER_AWAY:
-		return s->core.election.state == ELECTION_STANDBY;
+		return s->core.election.state == ELECTION_STANDBY ||
+		       s->core.election.state == ELECTION_OFF;
 	case WAITER_SHUTDOWN:
 		return shutting_down(s, w);
 	case WAITER_RELOADED:
