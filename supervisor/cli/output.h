@@ -15,7 +15,7 @@ enum output_colour { PLAIN, GOOD, BAD, CAREFUL, STRONG, FAINT };
 
 /* Colour only on a terminal and without NO_COLOR. */
 bool output_coloured(FILE *to);
-/* Columns of the terminal behind standard output; 80 when there is none. */
+/* Columns of the terminal behind standard output; 0, no limit, when it is none. */
 int output_width(void);
 /* Columns that TEXT takes on a terminal (UTF-8). */
 int output_columns(const char *text);

@@ -206,7 +206,7 @@ static void look(struct core *c)
 	e->held_since_ns = 0;
 	election_wait_guard(c, 0);
 	if (c->now_ns >= e->stay_out_ns)
-		acquire(c, "the lock is free");
+		acquire(c, "it was free");
 	else
 		e->inspect_ns = e->stay_out_ns;
 }

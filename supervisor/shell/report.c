@@ -377,7 +377,7 @@ static void report_election(struct supervisor *s, const struct action *a)
 	switch ((enum election_state)a->to) {
 	case ELECTION_HOLDING:
 		level = LOGS_INFO;
-		snprintf(text, sizeof text, "this instance holds the lock (epoch %lld): %s",
+		snprintf(text, sizeof text, "this instance now holds the lock (epoch %lld): %s",
 			(long long)s->core.election.epoch, a->reason);
 		break;
 	case ELECTION_RELEASING:
@@ -391,6 +391,13 @@ static void report_election(struct supervisor *s, const struct action *a)
 			"on",
 			a->reason);
 		break;
+	case ELECTION_OFF:
+		if (a->from == ELECTION_RELEASING) {
+			level = LOGS_INFO;
+			snprintf(text, sizeof text, "the lock is given back: %s", a->reason);
+			break;
+		}
+		/* fall through */
 	default:
 		if (a->from == ELECTION_HOLDING || a->from == ELECTION_RELEASING ||
 			a->from == ELECTION_LOST)
@@ -423,9 +430,13 @@ static void report_lifecycle(struct supervisor *s, const struct action *a)
 
 	if (s->logs == NULL)
 		return;
-	logs_event(s->logs, a->to == LIFECYCLE_BOOT ? LOGS_DEBUG : LOGS_INFO, names[a->to], f, 3,
-		"%s is %s: %s", s->config->name, lifecycle_state_name((enum lifecycle_state)a->to),
-		a->reason);
+	if (a->to == LIFECYCLE_RUNNING)
+		logs_event(s->logs, LOGS_INFO, names[a->to], f, 3, "%s is running (pid %d)",
+			s->config->name, (int)getpid());
+	else
+		logs_event(s->logs, a->to == LIFECYCLE_BOOT ? LOGS_DEBUG : LOGS_INFO, names[a->to],
+			f, 3, "%s is %s: %s", s->config->name,
+			lifecycle_state_name((enum lifecycle_state)a->to), a->reason);
 }
 
 static void report_program(struct supervisor *s, const struct action *a)

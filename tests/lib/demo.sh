@@ -1,7 +1,7 @@
 #!/bin/sh
 # The demonstration: demo.sh BATON [SECONDS]. Without SECONDS it runs until Ctrl-C; with SECONDS it
 # kills the executor by itself, shows who took over, and ends with status 0. Database and sockets
-# are in a folder of their own, which is removed at the end.
+# are in a folder of their own, which is removed at the end, unless a second instance uses it.
 set -u
 baton=$1
 seconds=${2:-}
@@ -14,6 +14,13 @@ clean() {
 	if [ -n "$pid" ]; then
 		kill -TERM "$pid" 2>/dev/null && wait "$pid"
 	fi
+	# The database of a second instance that goes on is not taken from under it.
+	for other in "$BATON_DEMO_DIR"/*.sock; do
+		if [ -S "$other" ] && "$baton" status -c "$file" -s "$other" >/dev/null 2>&1; then
+			echo "demo: another instance goes on; when it has ended: rm -r $BATON_DEMO_DIR"
+			return
+		fi
+	done
 	rm -rf "$BATON_DEMO_DIR"
 }
 trap clean EXIT
@@ -28,15 +35,21 @@ fail() {
 }
 
 cat <<TEXT
-Four workers of a small web service, one socket, a scheduler in each: only the executor's ticks.
+Four workers of a small web service behind one socket, a scheduler in each: only
+the executor's ticks. To try, in another terminal:
 
-To try, in another terminal:
     cd $(pwd) && export BATON_DEMO_DIR=$BATON_DEMO_DIR
+  the state, live
     $baton status --watch -c $file
-    $baton handoff -c $file                  # the baton moves without a gap
-    $baton lock info -c $file                # the row in the database
-    $baton run -c $file -s \$BATON_DEMO_DIR/two.sock     # a second instance: stands by
-    kill -HUP \$($baton status -c $file | sed -n 's/.*pid \([0-9]*\), baton.*/\1/p')   # reload
+  the baton moves, without a gap
+    $baton handoff -c $file
+  the row in the database
+    $baton lock info -c $file
+  a second instance: it stands by until the first one is gone
+    $baton run -c $file -s \$BATON_DEMO_DIR/two.sock
+  the file is read again, the workers are replaced one at a time
+    $baton reload -c $file
+
 or kill the executor: it prints the command when it is promoted.
 
 TEXT
