@@ -2,8 +2,12 @@
 """The command line against a made-up instance: every answer that the protocol allows."""
 
 import copy
+import fcntl
 import os
+import pty
+import struct
 import sys
+import termios
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from harness import *  # noqa: E402,F403
@@ -79,6 +83,21 @@ class Fake:
     def run(self, *arguments, **keywords):
         return baton(*arguments, "-s", self.path, **keywords)
 
+    def on_terminal(self, *arguments, columns=80):
+        """What it prints on a terminal of so many columns."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+        process = subprocess.Popen([BATON, *arguments, "-s", self.path], stdin=subprocess.DEVNULL,
+                                   stdout=theirs, env={**os.environ, "NO_COLOR": "1"})
+        os.close(theirs)
+        out = b""
+        with contextlib.suppress(OSError):      # EIO: the last writer is gone
+            while True:
+                out += os.read(ours, 65536)
+        os.close(ours)
+        equal(process.wait(20), 0, "exit status")
+        return out.decode(errors="replace").replace("\r\n", "\n")
+
     def close(self):
         self.listener.close()
 
@@ -92,12 +111,16 @@ def fake(**answers):
         f.close()
 
 
-@test("status: text within 80 columns, nothing of a worker's text reaches the terminal raw")
+@test("status: text within the terminal's columns, whole when piped; nothing of a worker's text reaches the terminal raw")
 def _():
     with fake(status=DOCUMENT) as f:
         text = f.run("status", status=0).out
         check("\033" not in text, "escape of a worker's status text")
-        check(not [s for s in text.splitlines() if len(s) > 80], f"80 columns:\n{text}")
+        check("..." not in text and text.count("h\u00e9llo") == 20, f"cut when piped:\n{text}")
+        shown = f.on_terminal("status")
+        check("\033" not in shown, "escape of a worker's status text on a terminal")
+        check(not [s for s in shown.splitlines() if len(s) > 80], f"80 columns:\n{shown}")
+        equal(len(shown.splitlines()), len(text.splitlines()), "lines")
         for part in ("shop, pid 99, baton 0.1.0", "holder", "web:1, pid 1235, term 9", "runs 2 jobs",
                      "http://127.0.0.1:8000", "2/2 ready", "3 restarts", "out of memory",
                      "executor; h\u00e9llo", "standby"):
