@@ -16,7 +16,7 @@
 #include "supervisor/core/pool.h"
 #include "supervisor/core/worker_fsm.h"
 
-#define MS CORE_MS
+#define MS  CORE_MS
 #define SEC CORE_SECOND
 
 /* EVENT() has defaults that its caller may override. */
@@ -44,8 +44,8 @@ static struct fixture f;
 
 static const int exit_zero[1] = {0};
 
-__attribute__((unused)) static struct config_program fix_program(const char *name, int workers,
-	enum config_executor executor, enum config_promote promote)
+__attribute__((unused)) static struct config_program fix_program(
+	const char *name, int workers, enum config_executor executor, enum config_promote promote)
 {
 	return (struct config_program){.name = name,
 		.group = name,
@@ -78,14 +78,15 @@ __attribute__((unused)) static void fix_event(struct event e)
 	core_handle(&f.core, &e, f.now, &f.plan);
 }
 
-#define EVENT(...) \
-	fix_event((struct event){ \
+#define EVENT(...)                                                                                 \
+	fix_event((struct event){                                                                  \
 		.worker = -1, .program = -1, __VA_ARGS__}) /* .kind = EVENT_..., ... */
 
 __attribute__((unused)) static struct action *fix_find(enum action_kind kind, int worker)
 {
 	for (size_t i = 0; i < f.plan.count; i++) {
-		if (f.plan.items[i].kind == kind && (worker < 0 || f.plan.items[i].worker == worker))
+		if (f.plan.items[i].kind == kind &&
+			(worker < 0 || f.plan.items[i].worker == worker))
 			return &f.plan.items[i];
 	}
 	return NULL;
@@ -148,7 +149,7 @@ __attribute__((unused)) static void fix_start(int programs)
 	for (int i = 0; i < programs; i++) {
 		f.settings[i].order = i;
 		f.config.scheduler.enabled = f.config.scheduler.enabled ||
-			f.settings[i].executor != EXECUTOR_NO;
+					     f.settings[i].executor != EXECUTOR_NO;
 	}
 	core_init(&f.core, &f.config, 1);
 	f.core.workers = f.workers;
@@ -223,9 +224,9 @@ __attribute__((unused)) static void fix_reply(enum outcome outcome, struct lock_
 __attribute__((unused)) static void fix_done(void)
 {
 	const struct core_request *r = &f.core.election.request;
-	int64_t term = r->op == REQUEST_PROMOTE ? r->new_term
-		: r->op == REQUEST_ACQUIRE	? r->epoch
-						: r->term;
+	int64_t term = r->op == REQUEST_PROMOTE   ? r->new_term
+		       : r->op == REQUEST_ACQUIRE ? r->epoch
+						  : r->term;
 
 	fix_reply(OUTCOME_DONE, fix_view("me", term));
 }

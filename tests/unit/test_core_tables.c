@@ -1,5 +1,5 @@
-/* Every (state, event) pair of the three tables: a cell acts, IGNORE changes nothing, a missing cell
- * is counted, reported, and changes nothing. */
+/* Every (state, event) pair of the three tables: a cell acts, IGNORE changes nothing, a missing
+ * cell is counted, reported, and changes nothing. */
 #include "tests/unit/core_fixture.h"
 
 /* One candidate program whose worker 0 is the executor-to-be, as if it had come to that state. */
@@ -38,8 +38,14 @@ static void prepare(enum worker_state ws, enum executor_state xs, enum election_
 static struct event an_event(void)
 {
 	f.answer = (struct keeper_answer){.outcome = OUTCOME_DONE, .view = fix_view("me", 4)};
-	return (struct event){.kind = EVENT_KINDS, .worker = 0, .id = f.workers[0].id, .pid = 100,
-		.program = 0, .term = 5, .number = 1, .reply = &f.answer};
+	return (struct event){.kind = EVENT_KINDS,
+		.worker = 0,
+		.id = f.workers[0].id,
+		.pid = 100,
+		.program = 0,
+		.term = 5,
+		.number = 1,
+		.reply = &f.answer};
 }
 
 static void check(bool has, uint64_t impossible, int from, int to, const char *machine,
@@ -86,9 +92,10 @@ static void test_executor_table(void **state)
 				prepare(WORKER_RUNNING, (enum executor_state)s, ELECTION_HOLDING);
 				f.programs[0].executor.phase = (enum promote_phase)phase;
 				e = an_event();
-				executor_handle(&f.core, &f.programs[0], (enum executor_event)k, &e);
-				check(executor_table_has((enum executor_state)s,
-					      (enum executor_event)k),
+				executor_handle(
+					&f.core, &f.programs[0], (enum executor_event)k, &e);
+				check(executor_table_has(
+					      (enum executor_state)s, (enum executor_event)k),
 					f.core.impossible, s, (int)f.programs[0].executor.state,
 					"executor", executor_state_name((enum executor_state)s),
 					executor_event_name((enum executor_event)k));
@@ -126,7 +133,8 @@ static void test_every_event_everywhere(void **state)
 
 				if (k == EVENT_BOOT || k == EVENT_RELOAD)
 					continue;
-				prepare((enum worker_state)s, EXECUTOR_NONE, (enum election_state)es);
+				prepare((enum worker_state)s, EXECUTOR_NONE,
+					(enum election_state)es);
 				e = an_event();
 				e.kind = (enum event_kind)k;
 				f.answer.id = f.core.election.request.id;
