@@ -144,6 +144,25 @@ def sleep_until(at_ns):
         time.sleep(left / SECOND)
 
 
+def helpers_left(path):
+    """Helpers (they carry no mark) that still have a file below the folder PATH open."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{entry}/comm", encoding="ascii") as f:
+            if f.read().startswith("lock-") and any(
+                    os.readlink(f"/proc/{entry}/fd/{n}").startswith(path + "/")
+                    for n in os.listdir(f"/proc/{entry}/fd")):
+                found.append(int(entry))
+    return found
+
+
+def no_helpers_left(path):
+    end = time.monotonic() + 5
+    while helpers_left(path) and time.monotonic() < end:
+        time.sleep(0.005)
+    equal(helpers_left(path), [], "helpers left running")
+
+
 class Witness:
     """lib/witness.c at work: samples all lease pages of this test each millisecond."""
 

@@ -120,11 +120,11 @@ class Storm:
 
     def fault(self):
         r = self.random
-        target = self.holder() if r.random() < 0.7 else r.choice(
+        target = self.holder() if r.random() < 0.8 else r.choice(
             [i for i in self.instances if i not in self.down])
-        what = r.choice(["kill supervisor", "kill supervisor", "stop supervisor",
-                         "stop supervisor", "kill executor", "kill executor", "stop executor",
-                         "kill deadman", "stop deadman", "kill both", "kill keeper",
+        what = r.choice(3 * ["kill supervisor", "stop supervisor", "kill executor"] +
+                        2 * ["kill both"] +
+                        ["stop executor", "kill deadman", "stop deadman", "kill keeper",
                          "stop keeper"])
         pid = target.pid
         executor = self.executor_pid()
@@ -186,7 +186,7 @@ def _():
                 now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
                 faults.append(now)
                 storm.fault()
-                if storm.random.random() < 0.25 and len(storm.down) + len(storm.stopped) < 2:
+                if storm.random.random() < 0.3 and len(storm.down) + len(storm.stopped) < 2:
                     storm.fault()
                 storm.settle(now)
             for instance in storm.instances:
@@ -200,6 +200,7 @@ def _():
                 instance.send_signal(signal.SIGTERM)
             for instance in storm.instances:
                 equal(instance.wait_end(15), 0, f"exit status of {instance.name}")
+            no_helpers_left(storm.instances[0].folder)
             samples, pages, twos, longest = witness.stop()
             last = log.check_terms()
             witness.check()

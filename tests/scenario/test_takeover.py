@@ -35,24 +35,6 @@ def kin_of(log, line):
                                                   instance=line.instance)]
 
 
-def no_helpers_left(path):
-    """Helpers (they carry no mark) that still have a file of FOLDER open."""
-    def left():
-        found = []
-        for entry in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/comm", encoding="ascii") as f:
-                if not f.read().startswith("lock-"):
-                    continue
-                if any(os.readlink(f"/proc/{entry}/fd/{n}").startswith(path + "/")
-                       for n in os.listdir(f"/proc/{entry}/fd")):
-                    found.append(int(entry))
-        return found
-    try:
-        wait_until(lambda: not left(), 5)
-    except Failed:
-        raise Failed(f"helpers left running: {left()}") from None
-
-
 @test("supervisor killed: one of two standbys promotes within 100 ms, the dead one's tree dead")
 def _():
     log = Log()
@@ -224,6 +206,75 @@ def _():
     equal(one.executor(), None, "executor of the one that came back")
     equal(two.executor()["pid"], second.pid, "executor of the other")
     log.check_terms()
+
+
+@test("supervisor and deadman frozen together: the lease ends by itself, the thawed ones kill and "
+      "stand by")
+def _():
+    log = Log()
+    text = scheduler(ttl="2500ms", heartbeat="300ms") + program(actor(log.path), workers=1)
+    one = Instance(text)
+    first = log.wait("promote")
+    page = next(p for p in lease_pages().values() if p.pid == first.pid)
+    two = Instance(text, name="two", folder=one.folder)
+    standby(two)
+    frozen = [one.pid, deadman_of(one.pid)]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        second = log.wait("promote", 2)
+        check(0 < page.deadline_ns < second.ns, f"promoted at {second.ns}, lease till "
+              f"{page.deadline_ns}")
+        check(is_living(first.pid), "the old executor was killed by somebody")
+        check(not page.valid(), "the old lease is valid")
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not is_living(first.pid), 3, "the end of the old executor")
+    one.wait_log("lock.lost")
+    one.wait_for("role=standby")
+    equal(two.executor()["pid"], second.pid, "executor")
+    log.check_terms()
+
+
+@test("stopped for longer than its lease with nobody else: a new epoch, the old one never again")
+def _():
+    log = Log()
+    one = Instance(scheduler(ttl="2s", heartbeat="300ms", grace="300ms") +
+                   program(actor(log.path)))
+    first = log.wait("promote")
+    epoch = one.status()["lock"]["epoch"]
+    page = next(p for p in lease_pages().values()
+                if p.worker == first.worker and p.instance == first.instance)
+    os.kill(one.pid, signal.SIGSTOP)
+    wait_until(lambda: not is_living(first.pid), 5, "the end of the executor")
+    sleep_until(page.deadline_ns + 700 * MS)
+    os.kill(one.pid, signal.SIGCONT)
+    second = log.wait("promote", 2)
+    check(second.pid != first.pid and second.term > first.term + 1,
+          f"term {second.term} after {first.term}")
+    check(one.status()["lock"]["epoch"] > epoch, f"epoch {one.status()['lock']['epoch']}, {epoch}")
+    one.wait_log("lock.lost")
+
+
+@test("on_supervisor_death = keep: executors and candidates die with the supervisor, others serve")
+def _():
+    log = Log()
+    text = "[baton]\non_supervisor_death = keep\n" + scheduler(**LONG) + \
+        program(actor(log.path)) + program(actor(log.path), name="plain", executor="no")
+    one = Instance(text)
+    first = log.wait("promote")
+    one.wait_for("ready=plain")
+    plain = [w["pid"] for w in one.workers("plain")]
+    try:
+        one.kill()
+        wait_until(lambda: not is_living(first.pid), 3, "the end of the executor")
+        wait_until(lambda: lock_info(one.config)["holder"]["life"] == "dead", 3, "the mark")
+        equal([p for p in plain if not is_living(p)], [], "plain workers that died")
+    finally:
+        for pid in plain:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @test("supervisor stopped for less than its lease goes on as if nothing had been")
