@@ -217,6 +217,7 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	bool ok;
 
 	mend_control(s);
+	parent_reload_begins(s);
 	errlist_init(&findings);
 	(void)config_load(s->config_path, s->force, &next, &findings);
 	list_findings(&l, &findings);

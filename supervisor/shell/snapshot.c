@@ -39,7 +39,7 @@ static json_t *instance_of(struct supervisor *s)
 		"control", s->control_path, "config", s->config_path, "hostname", s->hostname);
 }
 
-static const char *role_of(const struct supervisor *s)
+const char *snapshot_role(const struct supervisor *s)
 {
 	const struct election *e = &s->core.election;
 
@@ -85,7 +85,7 @@ static json_t *lock_of(struct supervisor *s)
 		return json_null();
 	}
 	json_object_set_new(o, "database", json_string(s->booted->scheduler.database));
-	json_object_set_new(o, "role", json_string(role_of(s)));
+	json_object_set_new(o, "role", json_string(snapshot_role(s)));
 	json_object_set_new(o, "epoch", json_integer(ours ? e->epoch : held ? r->epoch : 0));
 	json_object_set_new(o, "term",
 		json_integer(ours                 ? e->term

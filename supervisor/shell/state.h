@@ -104,6 +104,16 @@ struct listener_slot {
 	bool used;
 };
 
+/* parent.c: systemd above us */
+struct parent {
+	bool told;                           /* it wants to hear from us: NOTIFY_SOCKET */
+	bool ready, reloading, stopping;     /* said, and in effect */
+	char status[512];                    /* the last STATUS= */
+	int64_t watchdog_ns, watchdog_at_ns; /* 0 = off */
+	int64_t retry_at_ns;                 /* its socket was full; 0 = it was not */
+	int retries;                         /* left */
+};
+
 struct commands; /* commands.c: who waits for what */
 
 struct supervisor {
@@ -129,6 +139,7 @@ struct supervisor {
 	struct lock_state lock;
 	struct control *control;
 	struct notify *notify;
+	struct parent parent;
 	struct commands *commands;
 	struct hook_process hooks[HOOK_PROCESSES];
 	struct oom_counter oom;
@@ -262,6 +273,12 @@ struct reload_result {
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result);
 void reload_result_release(struct reload_result *r);
 
+/* parent.c: what is told to systemd above us */
+void parent_init(struct supervisor *s);
+void parent_check(struct supervisor *s);             /* after events */
+int64_t parent_deadline(const struct supervisor *s); /* 0 = none */
+void parent_reload_begins(struct supervisor *s);
+
 /* signals.c: what each signal to the supervisor means */
 int signals_watch(struct supervisor *s, struct err *e);
 
@@ -279,5 +296,6 @@ void commands_free(struct supervisor *s);
 void commands_check(struct supervisor *s);             /* after events: answer who waits */
 int64_t commands_deadline(const struct supervisor *s); /* 0 = none */
 json_t *snapshot_status(struct supervisor *s);
+const char *snapshot_role(const struct supervisor *s);
 
 #endif

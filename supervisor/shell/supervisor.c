@@ -168,6 +168,7 @@ static void set_timer(struct supervisor *s)
 	int64_t at = core_next_deadline(&s->core);
 
 	at = earlier(earlier(at, commands_deadline(s)), spawn_due(s));
+	at = earlier(at, parent_deadline(s));
 	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
 		at = lease_now_ns() + LOGS_RETRY_NS;
 	s->timer_at_ns = at;
@@ -198,6 +199,7 @@ static void drain(void *context)
 	do
 		handle_queue(s);
 	while (!s->exiting && lease_now_ns() < until_ns && spawn_next(s));
+	parent_check(s);
 	if (s->exiting)
 		return;
 	if (s->changed) {
@@ -327,6 +329,7 @@ static int init(struct supervisor *s, struct err *e)
 		return err_set(e, ERR_SYSTEM, "out of memory");
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	reap_oom_init(s);
+	parent_init(s);
 	core_init(&s->core, s->config, seed);
 	if (loop_create(&s->loop, e) < 0 || logs_create(s->loop, &s->logs, e) < 0 ||
 		signals_watch(s, e) < 0 || loop_timer_init(s->loop, timer_fired, s, e) < 0)

@@ -163,6 +163,173 @@ def _():
     rotated("supervisord", signal.SIGUSR2)
 
 
+# --- systemd above us --------------------------------------------------------------------------
+class Above:
+    """The socket of NOTIFY_SOCKET: what baton says, by (text, time)."""
+
+    def __init__(self):
+        self.path = os.path.join(folder(), "above.sock")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.seen = []
+
+    def next(self, timeout=5):
+        self.socket.settimeout(timeout)
+        self.seen.append(self.socket.recv(4096).decode())
+        return self.seen[-1]
+
+    def wait(self, pattern, timeout=5):
+        limit = deadline(timeout, f"{pattern!r} among {self.seen}")
+        while True:
+            try:
+                text = self.next(limit.left())
+            except TimeoutError:
+                limit.left()
+            if re.search(pattern, text):
+                return text
+
+    def rest(self):
+        """What is there by now."""
+        self.socket.settimeout(0)
+        first = len(self.seen)
+        try:
+            while True:
+                self.seen.append(self.socket.recv(4096).decode())
+        except BlockingIOError:
+            return self.seen[first:]
+
+
+SLOW = """
+    [baton]
+    [program:web]
+    command = sh -c 'echo $NOTIFY_SOCKET $WATCHDOG_USEC >>%(here)s/seen; exec sleep 1000'
+    workers = 2
+    startsecs = {}
+    [program:bad]
+    command = false
+    startretries = {}
+    startsecs = 10
+    restart_backoff = 10ms
+    {}
+"""
+
+
+@test("READY=1 when the workers are ready or known to fail, STATUS=, STOPPING=1")
+def _():
+    above = Above()
+    one = Instance(SLOW.format("300ms", 2, ""), env={"NOTIFY_SOCKET": above.path,
+                                                     "WATCHDOG_USEC": "1000000000"})
+    began = time.monotonic()
+    text = above.wait("READY=1")
+    check(time.monotonic() - began > 0.2, f"READY=1 before the workers were: {above.seen}")
+    check(re.search(r"STATUS=running: 2 of 3 workers ready$", text), f"status {text!r}")
+    one.call("scale", program="web", workers=3)
+    above.wait(r"^STATUS=running: 3 of 4 workers ready$")
+    one.send_signal(signal.SIGTERM)
+    contains(above.wait("STOPPING=1"), "STATUS=stopping: ", "status")
+    equal(one.wait_end(), 0, "exit status")
+    above.rest()
+    equal(sum("READY=1" in t for t in above.seen), 1, "READY=1 said")
+    equal(sum("STOPPING=1" in t for t in above.seen), 1, "STOPPING=1 said")
+    seen = open(one.path("seen"), encoding="utf-8").read()
+    check(above.path not in seen and "1000000000" not in seen, f"workers see {seen!r}")
+
+
+@test("READY=1 comes also where a program fails for ever")
+def _():
+    above = Above()
+    Instance(SLOW.format("0", -1, ""), env={"NOTIFY_SOCKET": above.path})
+    above.wait("READY=1")
+
+
+@test("the role and the executor are in STATUS=")
+def _():
+    above = Above()
+    one = Instance("""
+        [scheduler]
+        ttl = 3s
+        heartbeat = 500ms
+        kill_grace = 500ms
+        handoff_timeout = 500ms
+        [program:web]
+        command = sleep 1000
+        startsecs = 0
+        workers = 2
+        executor = candidate
+    """, env={"NOTIFY_SOCKET": above.path})
+    for _ in range(2):
+        one.wait_for("executor")
+        pid = one.executor()["pid"]
+        above.wait(rf"STATUS=.*; holder; executor web:[01] \(pid {pid}\)")
+        os.kill(pid, signal.SIGKILL)
+        one.wait_for(f"executor!={pid}")
+
+
+@test("RELOADING=1 with the time, READY=1 when the rollout is through, or at once for a bad file")
+def _():
+    above = Above()
+    text = SLOW.format("300ms", 0, "autostart = no")
+    one = Instance(text, env={"NOTIFY_SOCKET": above.path})
+    above.wait("READY=1")
+    before = pids(one, "web")
+    one.write(text.replace("exec sleep", "sleep 0; exec sleep"))
+    low = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
+    one.send_signal(signal.SIGHUP)
+    usec = re.search(r"MONOTONIC_USEC=(\d+)", above.wait("^RELOADING=1")).group(1)
+    check(low - 1 <= int(usec) <= time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6, f"usec {usec}")
+    above.wait("^READY=1\nSTATUS=running: ")
+    after = pids(one, "web")
+    check(not set(before.values()) & set(after.values()), "READY=1 before the rollout was through")
+    one.write("[baton]\nwrong = yes")
+    one.send_signal(signal.SIGHUP)
+    above.wait("^RELOADING=1")
+    above.wait("^READY=1")
+    equal(pids(one, "web"), after, "pids after a bad file")
+
+
+@test("WATCHDOG=1 at half of the time, only when asked for and by us")
+def _():
+    above = Above()
+    env = {"NOTIFY_SOCKET": above.path, "WATCHDOG_USEC": "400000"}
+    one = Instance(SLOW.format("0", 0, "autostart = no"), env=env)
+    above.wait("READY=1")
+    above.wait("^WATCHDOG=1")
+    times = []
+    for _ in range(4):
+        above.wait("^WATCHDOG=1")
+        times.append(time.monotonic())
+    check(0.45 < times[-1] - times[0] < 1.0, f"three periods took {times[-1] - times[0]} s")
+    one.send_signal(signal.SIGTERM)
+    one.wait_end()
+    above.rest()
+    above.seen.clear()
+    one = Instance(SLOW.format("0", 0, "autostart = no"), name="two",
+                   env={**env, "WATCHDOG_PID": "1"})
+    above.wait("READY=1")
+    one.wait_for("ready=web")
+    equal([t for t in above.seen + above.rest() if "WATCHDOG" in t], [], "for another process")
+
+
+@test("a NOTIFY_SOCKET that is dead or full harms nothing")
+def _():
+    for path in ("/no/such/socket", "relative"):
+        one = Instance(SLOW.format("0", 0, "autostart = no"), name=path[-3:],
+                       env={"NOTIFY_SOCKET": path})
+        one.wait_for("ready=web")
+    above = Above()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.setblocking(False)
+        try:
+            while True:
+                s.sendto(b"full", above.path)
+        except BlockingIOError:
+            pass
+    one = Instance(SLOW.format("0", 0, "autostart = no"), env={"NOTIFY_SOCKET": above.path})
+    one.wait_for("ready=web")
+    above.rest()
+    above.wait("READY=1")           # tried again when nothing else happens
+
+
 # --- the user ----------------------------------------------------------------------------------
 @test("[baton] user: refused unless it is who runs baton, never ignored; [supervisord] likewise")
 def _():
