@@ -100,15 +100,18 @@ static int check_usage(const struct cli *c)
 	const struct cli_command *row = c->command;
 	int foreign;
 
-	if (c->unknown[0])
-		return cli_usage(c, "unknown option '%s'", c->unknown);
+	if (c->unknown[0]) {
+		const char *near = cli_nearest_option(c, c->unknown);
+		return cli_usage(c, "unknown option '%s'%s%s%s", c->unknown,
+			near ? "; did you mean '--" : "", near ? near : "", near ? "'?" : "");
+	}
 	foreign = cli_foreign_option(c);
 	if (foreign >= 0)
 		return cli_usage(c, "the option --%s does not apply here",
 			cli_option_name((enum cli_option)foreign));
 	if (c->word_count < row->words_min)
-		return cli_usage(c, "something is missing after '%s'",
-			c->word_count ? c->words[c->word_count - 1] : row->name);
+		return cli_usage(c, "something is missing: baton %s %.*s", row->name,
+			(int)strcspn(row->usage, "\n"), row->usage);
 	if (row->words_max >= 0 && c->word_count > row->words_max)
 		return cli_usage(c, "unexpected '%s'", c->words[row->words_max]);
 	return 0;

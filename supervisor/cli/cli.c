@@ -151,7 +151,11 @@ int cli_connect(struct cli *c, struct control_client *ret_client)
 			"%s", e.text);
 	if (rc != ERR_NOT_RUNNING)
 		return cli_print_err(c, &e);
-	snprintf(hint, sizeof(hint), "start one with: baton run -c %s", path ? path : "FILE");
+	if (path && access(path, F_OK) != 0)
+		snprintf(hint, sizeof(hint), "there is no file '%s': is that its name?", path);
+	else
+		snprintf(hint, sizeof(hint), "start one with: baton run -c %s",
+			path ? path : "FILE");
 	return cli_fail(c, CLI_NOT_RUNNING, hint, "not running: %s", e.text);
 }
 

@@ -87,6 +87,8 @@ bool cli_has(const struct cli *c, enum cli_option o);
 /* The option in the way of this command, or -1. */
 int cli_foreign_option(const struct cli *c);
 const char *cli_option_name(enum cli_option o);
+/* Which of the command's options ARGUMENT ("--jsn") may have been meant to be; NULL = none. */
+const char *cli_nearest_option(const struct cli *c, const char *argument);
 void cli_print_options(unsigned options);
 
 /* --- help.c */

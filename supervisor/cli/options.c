@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/units.h"
 #include "supervisor/cli/output.h"
 
 struct option_row {
@@ -28,6 +29,21 @@ bool cli_has(const struct cli *c, enum cli_option o)
 const char *cli_option_name(enum cli_option o)
 {
 	return rows[o].name;
+}
+
+const char *cli_nearest_option(const struct cli *c, const char *argument)
+{
+	const char *best = NULL, *name = argument + strspn(argument, "-");
+	int distance = 3;
+
+	for (int i = 0; i < OPTION_COUNT && argument[1] == '-'; i++) {
+		int d = units_distance(name, rows[i].name, distance);
+		if ((c->command->options & (1u << i)) && d < distance && d < (int)strlen(name)) {
+			best = rows[i].name;
+			distance = d;
+		}
+	}
+	return best;
 }
 
 /* "-1" is a word: `baton scale web -1`. */

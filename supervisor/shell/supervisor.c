@@ -274,9 +274,7 @@ static int print_findings(const struct errlist *l)
 		fprintf(stderr, "baton: %s%s\n", l->items[i].warning ? "warning: " : "",
 			err_format(&l->items[i], line, sizeof line));
 	if (l->errors > 0)
-		fprintf(stderr,
-			"baton: nothing was started: %zu error%s in the configuration; "
-			"`baton check` lists them all\n",
+		fprintf(stderr, "baton: nothing was started: %zu error%s in the configuration\n",
 			l->errors, l->errors == 1 ? "" : "s");
 	return l->errors > 0 ? 78 : 0;
 }
