@@ -439,13 +439,42 @@ static void report_lifecycle(struct supervisor *s, const struct action *a)
 			lifecycle_state_name((enum lifecycle_state)a->to), a->reason);
 }
 
+/* "db, migrate:done": all of it, also what is there already. */
+void report_depends(const struct supervisor *s, int program, char *buf, size_t bytes)
+{
+	const struct program *p = &s->core.programs[program];
+	static const char *const what[] = {
+		[DEPENDS_READY] = "", [DEPENDS_DONE] = ":done", [DEPENDS_STARTED] = ":started"};
+	size_t used = 0;
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < p->settings->depend_count && used < bytes; i++) {
+		const struct config_depend *d = &p->settings->depends[i];
+
+		used += (size_t)snprintf(buf + used, bytes - used, "%s%s%s", i > 0 ? ", " : "",
+			p->config->programs[d->program].name, what[d->what]);
+	}
+}
+
 static void report_program(struct supervisor *s, const struct action *a)
 {
 	struct logs_field f[] = {{.key = "program", .value = program_name(s, a->program)},
 		{.key = "reason", .value = a->reason}};
+	char depends[256];
 
-	logs_event(s->logs, strstr(a->reason, "does not start") != NULL ? LOGS_ERROR : LOGS_INFO,
-		"program.note", f, 2, "%s: %s", f[0].value, a->reason);
+	if (strstr(a->reason, "does not start") != NULL) {
+		logs_event(s->logs, LOGS_ERROR, "program.note", f, 2,
+			"%s: %s; the workers not replaced yet serve on. Mend it, then `baton "
+			"reload`",
+			f[0].value, a->reason);
+	} else if (strcmp(a->reason, "waits for what it depends on") == 0) {
+		report_depends(s, a->program, depends, sizeof depends);
+		logs_event(s->logs, LOGS_INFO, "program.note", f, 2, "%s: waits for %s", f[0].value,
+			depends);
+	} else {
+		logs_event(
+			s->logs, LOGS_INFO, "program.note", f, 2, "%s: %s", f[0].value, a->reason);
+	}
 }
 
 void report_action(struct supervisor *s, const struct action *a)

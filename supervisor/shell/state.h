@@ -77,7 +77,9 @@ struct lock_state {
 	int64_t guard_inode, guard_epoch; /* the byte that is locked; 0 = none */
 	int table_fd;
 	struct deadman_table *table;
+	int64_t arm_sent_ns; /* the first one that the deadman has not answered; 0 = none */
 	int armed_program[DEADMAN_EXECUTORS]; /* deadman slot -> program slot; -1 = free */
+	int64_t arm_sent_ns[DEADMAN_EXECUTORS]; /* 0 = it has said that it is armed */
 	struct store_settings settings;
 	struct store_view view; /* the last one with a row; for status and for people */
 	bool view_valid;
@@ -195,6 +197,8 @@ void process_release(struct process *p); /* closes what is open; streams are det
 /* fork+exec of ourselves under another name; FDS as in child_spec (0..2 are made). -1 = failed. */
 pid_t spawn_helper(struct supervisor *s, const char *name, const char *argument,
 	const struct child_fd *fds, size_t fd_count, struct err *e);
+void helper_close(struct helper *h);
+void helper_kill(struct helper *h); /* the reaper meets it as a stranger */
 /* A command of the operator's (hook), not waited for. */
 pid_t spawn_command(struct supervisor *s, const char *command, const char *const *more_environment,
 	struct err *e);
@@ -225,6 +229,10 @@ int lock_table_reserve(struct supervisor *s, int slots, struct err *e);
 bool lock_reaped(struct supervisor *s, pid_t pid, int status); /* true = it was one of ours */
 void lock_reconfigure(struct supervisor *s);
 
+/* lock_watch.c: the waiter (lock_wait_guard) and inotify */
+void lock_watch_files(struct supervisor *s);
+void lock_watch_end(struct supervisor *s);
+
 /* guardian.c: the deadman's side of it (the functions lock_arm ... lock_table_clear are there) */
 void guardian_give_guard(struct supervisor *s);
 bool guardian_reaped(struct supervisor *s, pid_t pid, int status);
@@ -243,6 +251,7 @@ void report_lock_view(struct supervisor *s, char *buf, size_t bytes);
 void report_spawned(struct supervisor *s, const struct process *p);
 /* How the last process in SLOT ended: "exited with status 3", "was killed by SIGSEGV". */
 void report_exit(const struct supervisor *s, int slot, char *buf, size_t bytes);
+void report_depends(const struct supervisor *s, int program, char *buf, size_t bytes);
 void report_kill(struct supervisor *s, const struct process *p);
 /* RFC 3339 in UTC with milliseconds. */
 char *report_time(int64_t wall_us, char buf[32]);

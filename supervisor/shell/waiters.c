@@ -309,7 +309,30 @@ static bool start_failed(struct supervisor *s, int slot, struct err *e)
 	return true;
 }
 
-static int started(struct supervisor *s, const struct waiter *w, bool anew, struct err *e)
+/* Nothing goes on by itself there: said once, or the end of the waiting. */
+static int not_started(struct supervisor *s, struct waiter *w, int slot, struct err *e)
+{
+	const struct worker *of = &s->core.workers[slot];
+	const struct program *p = &s->core.programs[of->program];
+	char text[sizeof w->text];
+
+	if (of->state != WORKER_STOPPED)
+		return 0;
+	if (of->parked || !p->started) {
+		err_set(e, ERR_SYSTEM, "%s was stopped meanwhile", report_worker_name(s, slot));
+		return -1;
+	}
+	if (!p->held_back)
+		return 0;
+	report_depends(s, of->program, text, sizeof text);
+	if (strcmp(text, w->text) != 0) {
+		memcpy(w->text, text, sizeof text);
+		control_progress(w->from, w->id, "%s waits for %s", p->settings->name, text);
+	}
+	return 0;
+}
+
+static int started(struct supervisor *s, struct waiter *w, bool anew, struct err *e)
 {
 	for (size_t i = 0; i < w->worker_count; i++) {
 		const struct worker *of = find(s, &w->workers[i]);
@@ -319,6 +342,8 @@ static int started(struct supervisor *s, const struct waiter *w, bool anew, stru
 			continue;
 		slot = core_worker_slot(&s->core, of);
 		if (start_failed(s, slot, e))
+			return -1;
+		if (not_started(s, w, slot, e) < 0)
 			return -1;
 		if (anew && of->id <= w->workers[i].id && of->state != WORKER_STANDBY)
 			return 0;

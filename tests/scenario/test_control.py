@@ -164,7 +164,24 @@ def _():
     equal((d["lock"], d["executors"], d["executor"]), (None, [], None), "without an election")
 
 
-@test("status for people: within 80 columns, what failed and why")
+def on_terminal(one, *arguments):
+    """The lines that `baton ARGUMENTS` writes on a terminal of 80 columns, without colours."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
+    with subprocess.Popen([BATON, *arguments, "-s", one.socket], stdin=slave, stdout=slave,
+                          stderr=slave, env={**os.environ, "TERM": "xterm"}):
+        os.close(slave)
+        text = b""
+        with contextlib.suppress(OSError):      # EIO: the other end is closed
+            while True:
+                text += os.read(master, 1 << 16)
+    os.close(master)
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text.decode())
+    check(text.count("\n") > 3, f"too little on the terminal: {text!r}")
+    return [line.rstrip("\r") for line in text.split("\n")]
+
+
+@test("status for people: within the terminal, what failed and why, what waits")
 def _():
     one = Instance("""
         [baton]
@@ -188,7 +205,7 @@ def _():
     one.cli("start", "gone", status=1)
     one.wait_log("worker.fatal.*broken:0")
     out = one.cli("status", status=0).out
-    equal([line for line in out.split("\n") if len(line) > 80], [], "lines beyond 80 columns")
+    equal([x for x in on_terminal(one, "status") if len(x) > 80], [], "lines beyond the terminal")
     check(re.search(r"gone:0 +fatal.*cannot execute", out), f"why gone failed:\n{out}")
     check(not re.search(r"gone:0.*exit 0", out), f"an exit status that never was:\n{out}")
     check(re.search(r"broken:0 +fatal.*exit 3", out), f"why broken failed:\n{out}")
@@ -398,6 +415,46 @@ def _():
     one.wait_log("bad:0 .*again in")
     one.call("stop", targets=["bad"], wait=True)
     equal(one.worker("bad:0")["state"], "stopped", "stopped out of backoff")
+
+
+@test("a start that has to wait says for what; one that is stopped meanwhile does not wait for ever")
+def _():
+    one = Instance("""
+        [baton]
+        [program:db]
+        command = sleep 1000
+        startsecs = 0
+        autostart = no
+        [program:web]
+        command = sleep 1000
+        startsecs = 0
+        autostart = no
+        depends_on = db, db:started
+        [program:slow]
+        command = sleep 1000
+        startsecs = 100s
+        autostart = no
+    """)
+    p = subprocess.Popen([BATON, "start", "web", "-s", one.socket], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True)
+    one.wait_log("web: waits for db, db:started")
+    one.call("start", targets=["db"], wait=True)
+    out, err = p.communicate(timeout=5)
+    equal(p.returncode, 0, "exit status of the start that waited")
+    equal(err, "web waits for db, db:started\n", "what it said while it waited")
+    check(re.match("web:0 +running", out), f"what it said at the end: {out!r}")
+    with one.control() as c:
+        number = c.send("start", targets=["slow"], wait=True)
+        wait_until(lambda: one.worker("slow:0")["state"] == "starting", 5, "slow starts")
+        one.call("stop", targets=["slow"], wait=True)
+        answer = c.receive()
+        equal((answer["id"], answer["ok"]), (number, False), "answer to the start (id, ok)")
+        contains(answer["error"]["message"], "slow:0 was stopped meanwhile", "why")
+    # A worker stopped by itself is not waited for by those who scale.
+    one.call("scale", program="web", workers=3, wait=True)
+    one.call("stop", targets=["web:1"], wait=True)
+    one.call("scale", program="web", workers=2, wait=True, timeout_ms=3000)
+    equal([w["state"] for w in one.workers("web")], ["running", "stopped"], "states")
 
 
 # --- signal, scale -----------------------------------------------------------------------------
