@@ -293,7 +293,6 @@ def _():
     equal(document["instance"]["pid"], one.pid, "pid")
     equal(document["lock"]["role"], "holder", "role")
     text = one.cli("status", status=0).out
-    check(not [s for s in text.splitlines() if len(s) > 80], f"80 columns:\n{text}")
     check("\033" not in text, "colours in a pipe")
     for word in ("web:0", "web:1", "other:0", "executing", "holder"):
         check(word in text, f"{word} in\n{text}")
