@@ -394,7 +394,7 @@ static void report_election(struct supervisor *s, const struct action *a)
 	case ELECTION_OFF:
 		if (a->from == ELECTION_RELEASING) {
 			level = LOGS_INFO;
-			snprintf(text, sizeof text, "the lock is given back: %s", a->reason);
+			snprintf(text, sizeof text, "the lock is given back");
 			break;
 		}
 		/* fall through */
