@@ -254,6 +254,7 @@ static void send_request(int sup, const struct core_request *r)
 	int64_t delay = between(2, 30) * MS / 10;
 	int i;
 
+	TRACE("%s request %d", s->name, r->op);
 	if (r->op == REQUEST_NONE) {
 		s->keeper_generation++;
 		return;

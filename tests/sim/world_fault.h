@@ -341,7 +341,8 @@ static void fault(void)
 	} else if (what < 55) {
 		reload(sup, (int)between(0, CONFIGS - 1));
 	} else if (w.calm) {
-		if (w.lossy) {
+		/* Never so often that every attempt of a whole lease may meet one. */
+		if (w.lossy && w.now > w.sups[sup].db_fault_until + 2 * SEC) {
 			w.sups[sup].db_fault = OUTCOME_UNKNOWN;
 			w.sups[sup].db_fault_until = w.now + between(20, 300) * MS;
 		}
