@@ -77,9 +77,7 @@ struct lock_state {
 	int64_t guard_inode, guard_epoch; /* the byte that is locked; 0 = none */
 	int table_fd;
 	struct deadman_table *table;
-	int64_t arm_sent_ns; /* the first one that the deadman has not answered; 0 = none */
 	int armed_program[DEADMAN_EXECUTORS]; /* deadman slot -> program slot; -1 = free */
-	int64_t arm_sent_ns[DEADMAN_EXECUTORS]; /* 0 = it has said that it is armed */
 	struct store_settings settings;
 	struct store_view view; /* the last one with a row; for status and for people */
 	bool view_valid;
