@@ -13,17 +13,11 @@
 #define FIRST_TABLE    64
 #define QUICK_DEATH_NS CORE_SECOND
 #define QUICK_DEATHS   5
+#define STUCK_NS       (900 * CORE_MS) /* the core waits a second for the answer */
 
-static void close_helper(struct helper *h)
-{
-	loop_unwatch(h->watch);
-	h->watch = NULL;
-	if (h->fd >= 0)
-		close(h->fd);
-	h->fd = -1;
-}
-
-/* One message, with a descriptor (-1 = none). The socket holds far more than is ever sent. */
+/* One message, with a descriptor (-1 = none). The socket holds far more than is ever sent; a
+ * deadman that does not read (it is stopped, it hangs) is no deadman: another one takes its place.
+ */
 static bool send_message(struct supervisor *s, const struct deadman_message *m, int fd)
 {
 	union {
@@ -47,7 +41,11 @@ static bool send_message(struct supervisor *s, const struct deadman_message *m, 
 		c->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(c), &fd, sizeof(int));
 	}
-	return sendmsg(s->lock.deadman.fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof *m;
+	if (sendmsg(s->lock.deadman.fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof *m)
+		return true;
+	if (s->lock.deadman.pid > 0)
+		(void)kill(s->lock.deadman.pid, SIGKILL); /* its reaper starts the other one */
+	return false;
 }
 
 static void deadman_readable(void *context, unsigned events)
@@ -61,13 +59,14 @@ static void deadman_readable(void *context, unsigned events)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n != (ssize_t)sizeof m) {
-		close_helper(&s->lock.deadman); /* it is dead or dying: the reaper goes on */
+		helper_close(&s->lock.deadman); /* it is dead or dying: the reaper goes on */
 		if (s->lock.deadman.pid > 0)
 			(void)kill(s->lock.deadman.pid, SIGKILL);
 		return;
 	}
 	if (m.verb != DEADMAN_ARM || m.slot >= DEADMAN_EXECUTORS)
 		return;
+	s->lock.arm_sent_ns[m.slot] = 0;
 	e.program = s->lock.armed_program[m.slot];
 	e.term = m.term;
 	if (e.program >= 0)
@@ -122,7 +121,7 @@ void lock_stage_deadman_down(struct supervisor *s)
 	struct deadman_message m = {.verb = DEADMAN_BYE};
 
 	(void)send_message(s, &m, -1);
-	close_helper(&s->lock.deadman);
+	helper_close(&s->lock.deadman);
 	s->lock.deadman.pid = 0;
 }
 
@@ -134,7 +133,7 @@ bool guardian_reaped(struct supervisor *s, pid_t pid, int status)
 
 	if (pid != d->pid)
 		return false;
-	close_helper(d);
+	helper_close(d);
 	d->pid = 0;
 	if (s->exiting)
 		return true;
@@ -194,7 +193,23 @@ void lock_arm(struct supervisor *s, const struct action *a)
 	}
 	m.slot = (uint32_t)slot;
 	m.pid = p->pid;
+	s->lock.arm_sent_ns[slot] = lease_now_ns();
 	(void)send_message(s, &m, p->lease.fd_rw);
+}
+
+/* One that hangs or is stopped would keep every executor away: another takes its place, as if it
+ * had died. */
+static void check_stuck(struct supervisor *s, int slot)
+{
+	int64_t sent_ns = s->lock.arm_sent_ns[slot];
+
+	s->lock.arm_sent_ns[slot] = 0;
+	if (sent_ns == 0 || lease_now_ns() - sent_ns < STUCK_NS || s->lock.deadman.pid <= 0 ||
+		s->lock.deadman.started_ns > sent_ns)
+		return;
+	logs_event(s->logs, LOGS_WARNING, "lock.deadman_stuck", NULL, 0,
+		"the deadman does not answer: it is killed, another takes its place");
+	(void)kill(s->lock.deadman.pid, SIGKILL);
 }
 
 void lock_disarm(struct supervisor *s, int program)
@@ -204,6 +219,7 @@ void lock_disarm(struct supervisor *s, int program)
 
 	if (slot < 0)
 		return;
+	check_stuck(s, slot);
 	m.slot = (uint32_t)slot;
 	s->lock.armed_program[slot] = -1;
 	(void)send_message(s, &m, -1);

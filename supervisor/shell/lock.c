@@ -1,13 +1,11 @@
-/* The shell's end of the lock: keeper, guard, waiter, inotify. (The deadman: guardian.c.) */
+/* The shell's end of the lock: keeper and guard. (The deadman: guardian.c; the waiter and inotify:
+ * lock_watch.c.) */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,25 +14,6 @@
 #include "worker/lock/guard.h"
 
 #define QUICK_DEATH_NS CORE_SECOND
-#define QUICK_DEATHS   5
-
-/* --- helpers ------------------------------------------------------------------------------- */
-static void helper_close(struct helper *h)
-{
-	loop_unwatch(h->watch);
-	h->watch = NULL;
-	if (h->fd >= 0)
-		close(h->fd);
-	h->fd = -1;
-}
-
-static void helper_kill(struct helper *h)
-{
-	helper_close(h);
-	if (h->pid > 0)
-		(void)kill(h->pid, SIGKILL);
-	h->pid = 0; /* the reaper meets it as a stranger */
-}
 
 /* --- answers ------------------------------------------------------------------------------- */
 static bool same_text(const char *a, const char *b)
@@ -129,8 +108,6 @@ static int open_guard(struct supervisor *s, struct err *e)
 	return 0;
 }
 
-static void watch_files(struct supervisor *s);
-
 static void keep_view(struct supervisor *s, const struct keeper_reply *r)
 {
 	struct lock_state *l = &s->lock;
@@ -139,7 +116,7 @@ static void keep_view(struct supervisor *s, const struct keeper_reply *r)
 	if (!r->view.exists)
 		return;
 	if (!l->view_valid || l->view.inode != r->view.inode || l->view.device != r->view.device)
-		watch_files(s);
+		lock_watch_files(s);
 	l->view = r->view;
 	l->view_valid = true;
 	if (r->view.overlay && !l->overlay_told) {
@@ -183,6 +160,14 @@ static void keeper_readable(void *context, unsigned events)
 	post_answer(s, outcome_of(r.outcome), r.text);
 }
 
+/* A message was not taken: what a keeper would make of half of them is not to be found out. */
+static int no_keeper(struct supervisor *s, struct err *e)
+{
+	err_set(e, ERR_SYSTEM, "cannot speak to the keeper: %s; starting another", strerror(errno));
+	helper_kill(&s->lock.keeper);
+	return e->code;
+}
+
 static int start_keeper(struct supervisor *s, struct err *e)
 {
 	struct lock_state *l = &s->lock;
@@ -207,7 +192,7 @@ static int start_keeper(struct supervisor *s, struct err *e)
 	l->keeper.watch = loop_watch(s->loop, pair[0], LOOP_READ, keeper_readable, s);
 	l->keeper_told = true;
 	if (send(pair[0], &l->settings, sizeof l->settings, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		return err_set(e, ERR_SYSTEM, "cannot speak to the keeper: %s", strerror(errno));
+		return no_keeper(s, e);
 	return 0;
 }
 
@@ -222,7 +207,7 @@ static int tell_settings(struct supervisor *s, struct err *e)
 	if (send(l->keeper.fd, &r, sizeof r, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ||
 		send(l->keeper.fd, &l->settings, sizeof l->settings, MSG_DONTWAIT | MSG_NOSIGNAL) <
 			0)
-		return err_set(e, ERR_SYSTEM, "cannot speak to the keeper: %s", strerror(errno));
+		return no_keeper(s, e);
 	l->keeper_told = true;
 	return 0;
 }
@@ -309,11 +294,13 @@ void lock_request(struct supervisor *s, const struct action *a)
 		post_failure(s, OUTCOME_UNAVAILABLE, e.text);
 		return;
 	}
-	if (send(l->keeper.fd, &r, sizeof r, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		post_failure(s, OUTCOME_UNAVAILABLE, "cannot speak to the keeper");
+	if (send(l->keeper.fd, &r, sizeof r, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		(void)no_keeper(s, &e);
+		post_failure(s, OUTCOME_UNAVAILABLE, e.text);
+	}
 }
 
-/* --- guard and waiter ---------------------------------------------------------------------- */
+/* --- guard --------------------------------------------------------------------------------- */
 void lock_guard_unlock(struct supervisor *s, int64_t epoch)
 {
 	struct lock_state *l = &s->lock;
@@ -335,121 +322,6 @@ void lock_guard_mark(struct supervisor *s, int64_t epoch)
 	if (s->lock.guard_fd >= 0 && epoch != 0 &&
 		guard_mark_cleared(s->lock.guard_fd, epoch, &e) < 0)
 		logs_event(s->logs, LOGS_WARNING, "lock.guard", NULL, 0, "%s", e.text);
-}
-
-/* Without a waiter a takeover would take the ttl: another one, unless they do nothing but die. */
-static void waiter_died(struct supervisor *s)
-{
-	struct helper *w = &s->lock.waiter;
-	bool quick = lease_now_ns() - w->started_ns < QUICK_DEATH_NS;
-
-	w->quick_deaths = quick ? w->quick_deaths + 1 : 0;
-	if (w->quick_deaths < QUICK_DEATHS)
-		lock_wait_guard(s, s->core.election.waiting_epoch);
-	else
-		logs_event(s->logs, LOGS_WARNING, "lock.waiter", NULL, 0,
-			"the waiter dies again and again; a takeover will take the whole ttl");
-}
-
-static void waiter_readable(void *context, unsigned events)
-{
-	struct supervisor *s = context;
-	struct waiter_report r;
-	struct event e = {.kind = EVENT_GUARD_FREE, .worker = -1, .program = -1};
-	ssize_t n = read(s->lock.waiter.fd, &r, sizeof r);
-
-	(void)events;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	helper_close(&s->lock.waiter);
-	if (n != (ssize_t)sizeof r) {
-		waiter_died(s);
-		return;
-	}
-	s->lock.waiter.quick_deaths = 0;
-	e.number = r.epoch;
-	e.cleared = r.cleared;
-	supervisor_post(s, &e);
-}
-
-void lock_wait_guard(struct supervisor *s, int64_t epoch)
-{
-	struct lock_state *l = &s->lock;
-	char text[32];
-	int guard, report[2];
-	int64_t inode;
-	struct child_fd fds[2];
-	struct err e;
-
-	helper_kill(&l->waiter);
-	if (epoch == 0 || guard_open(l->settings.database, &guard, &inode, &e) < 0)
-		return;
-	if (pipe2(report, O_CLOEXEC) < 0) {
-		close(guard);
-		return;
-	}
-	snprintf(text, sizeof text, "%lld", (long long)epoch);
-	fds[0] = (struct child_fd){guard, 3};
-	fds[1] = (struct child_fd){report[1], 4};
-	l->waiter.pid = spawn_helper(s, "lock-waiter", text, fds, 2, &e);
-	close(guard);
-	close(report[1]);
-	if (l->waiter.pid < 0) {
-		l->waiter.pid = 0;
-		close(report[0]);
-		logs_event(s->logs, LOGS_WARNING, "lock.waiter", NULL, 0,
-			"%s; a takeover will take the whole ttl", e.text);
-		return;
-	}
-	l->waiter.fd = report[0];
-	l->waiter.started_ns = lease_now_ns();
-	(void)fcntl(report[0], F_SETFL, O_NONBLOCK);
-	l->waiter.watch = loop_watch(s->loop, report[0], LOOP_READ, waiter_readable, s);
-}
-
-/* --- inotify ------------------------------------------------------------------------------- */
-#define FILE_EVENTS   (IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
-#define FOLDER_EVENTS (IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_CREATE)
-
-static void files_changed(void *context, unsigned events)
-{
-	struct supervisor *s = context;
-	struct event e = {.kind = EVENT_DATABASE_CHANGED, .worker = -1, .program = -1};
-	char buffer[16384] __attribute__((aligned(8)));
-	const char *base = strrchr(s->lock.settings.database, '/');
-	ssize_t n = read(s->lock.inotify_fd, buffer, sizeof buffer);
-	bool ours = false;
-
-	(void)events;
-	base = base != NULL ? base + 1 : s->lock.settings.database;
-	for (ssize_t at = 0; at < n;) {
-		const struct inotify_event *i = (const struct inotify_event *)(buffer + at);
-
-		ours = ours || i->len == 0 || strcmp(i->name, base) == 0;
-		at += (ssize_t)(sizeof *i + i->len);
-	}
-	if (ours)
-		supervisor_post(s, &e);
-}
-
-/* The file and its folder: whatever replaces, deletes or restores it means "look now". */
-static void watch_files(struct supervisor *s)
-{
-	struct lock_state *l = &s->lock;
-	char folder[PATH_MAX];
-
-	if (l->inotify_fd >= 0) {
-		loop_unwatch(l->inotify_watch);
-		close(l->inotify_fd);
-	}
-	l->inotify_watch = NULL;
-	l->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (l->inotify_fd < 0)
-		return;
-	snprintf(folder, sizeof folder, "%s", l->settings.database);
-	(void)inotify_add_watch(l->inotify_fd, dirname(folder), FOLDER_EVENTS | IN_ONLYDIR);
-	(void)inotify_add_watch(l->inotify_fd, l->settings.database, FILE_EVENTS);
-	l->inotify_watch = loop_watch(s->loop, l->inotify_fd, LOOP_READ, files_changed, s);
 }
 
 /* --- stages -------------------------------------------------------------------------------- */
@@ -500,13 +372,8 @@ void lock_stage_database_down(struct supervisor *s)
 {
 	struct lock_state *l = &s->lock;
 
-	helper_kill(&l->waiter);
+	lock_watch_end(s);
 	helper_close(&l->keeper); /* end of file: it finishes what it does and exits */
-	if (l->inotify_fd >= 0) {
-		loop_unwatch(l->inotify_watch);
-		close(l->inotify_fd);
-		l->inotify_fd = -1;
-	}
 	if (l->guard_fd >= 0)
 		close(l->guard_fd);
 	l->guard_fd = -1;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,23 @@ pid_t spawn_helper(struct supervisor *s, const char *name, const char *argument,
 	else
 		watch_report(s, name, report[0]);
 	return pid;
+}
+
+void helper_close(struct helper *h)
+{
+	loop_unwatch(h->watch);
+	h->watch = NULL;
+	if (h->fd >= 0)
+		close(h->fd);
+	h->fd = -1;
+}
+
+void helper_kill(struct helper *h)
+{
+	helper_close(h);
+	if (h->pid > 0)
+		(void)kill(h->pid, SIGKILL);
+	h->pid = 0;
 }
 
 pid_t spawn_command(struct supervisor *s, const char *command, const char *const *more_environment,

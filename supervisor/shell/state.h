@@ -78,6 +78,7 @@ struct lock_state {
 	int table_fd;
 	struct deadman_table *table;
 	int armed_program[DEADMAN_EXECUTORS]; /* deadman slot -> program slot; -1 = free */
+	int64_t arm_sent_ns[DEADMAN_EXECUTORS]; /* 0 = it has said that it is armed */
 	struct store_settings settings;
 	struct store_view view; /* the last one with a row; for status and for people */
 	bool view_valid;
