@@ -2,17 +2,12 @@
 #include <stddef.h>
 
 #include "supervisor/core/executor_internal.h"
-#include "supervisor/core/backoff.h"
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
 
-/* An executor that ends this soon after its promotion counts for the promotion backoff. */
-#define SHORT_LIVED_NS (10 * CORE_SECOND)
-#define PROMOTE_MAX_NS (60 * CORE_SECOND)
-#define FORK_NS        (30 * CORE_SECOND)
-#define RETRY_NS       (1 * CORE_SECOND)
-#define QUICK_DRAIN_NS (1 * CORE_SECOND)
-#define GONE_NS        (30 * CORE_SECOND)
+#define FORK_NS  (30 * CORE_SECOND)
+#define RETRY_NS (1 * CORE_SECOND)
+#define GONE_NS  (30 * CORE_SECOND)
 
 static const char *const event_names[] = {
 #define X(name) #name,
@@ -34,8 +29,7 @@ bool executor_is(const struct core *c, const struct worker *w)
 }
 
 /* The one setter. */
-static void executor_enter(
-	struct core *c, struct program *p, enum executor_state s, const char *reason)
+void executor_enter(struct core *c, struct program *p, enum executor_state s, const char *reason)
 {
 	struct executor *x = &p->executor;
 	enum executor_state from = x->state;
@@ -56,7 +50,7 @@ static void executor_enter(
 	core_report(c, REPORT_EXECUTOR, core_program_slot(c, p), worker, (int)from, (int)s, reason);
 }
 
-static void hook(struct core *c, struct program *p, enum hook kind)
+void executor_hook(struct core *c, struct program *p, enum hook kind)
 {
 	executor_push(c, p, ACTION_HOOK)->hook = kind;
 }
@@ -87,7 +81,7 @@ static void let_go(struct core *c, struct program *p, const char *reason)
 }
 
 /* Its term is burnt; the worker goes on as what it was. */
-static void abandon(struct core *c, struct program *p, int64_t wait_ns, const char *reason)
+void executor_abandon(struct core *c, struct program *p, int64_t wait_ns, const char *reason)
 {
 	struct worker *w = executor_worker(c, p);
 
@@ -125,11 +119,11 @@ static void committed(struct core *c, struct program *p, const struct event *e)
 	x->committing = false;
 	x->term = e->term;
 	if (!election_may_promote(c) || lifecycle_is_stopping(c)) {
-		abandon(c, p, RETRY_NS, "the lease is about to end");
+		executor_abandon(c, p, RETRY_NS, "the lease is about to end");
 		return;
 	}
 	if (spawned != worker_is_down(w)) { /* started meanwhile, or its settings changed */
-		abandon(c, p, 0, "its worker changed meanwhile");
+		executor_abandon(c, p, 0, "its worker changed meanwhile");
 		return;
 	}
 	if (!spawned) {
@@ -145,7 +139,7 @@ static void not_committed(struct core *c, struct program *p, const struct event 
 {
 	(void)e;
 	p->executor.committing = false;
-	abandon(c, p, RETRY_NS, "the promotion is not in the database");
+	executor_abandon(c, p, RETRY_NS, "the promotion is not in the database");
 }
 
 static void forked(struct core *c, struct program *p, const struct event *e)
@@ -167,7 +161,8 @@ static void armed(struct core *c, struct program *p, const struct event *e)
 	x->armed = true;
 	x->arm_by_ns = 0;
 	if (!fit || !election_may_promote(c)) {
-		abandon(c, p, RETRY_NS, fit ? "the lease is about to end" : "its worker ends");
+		executor_abandon(
+			c, p, RETRY_NS, fit ? "the lease is about to end" : "its worker ends");
 		return;
 	}
 	executor_show(c, p);
@@ -177,154 +172,13 @@ static void armed(struct core *c, struct program *p, const struct event *e)
 	executor_enter(c, p, EXECUTOR_EXECUTING, "promoted");
 	if (!x->answered)
 		x->deadline_ns = c->now_ns + p->settings->promote_timeout_ns;
-	hook(c, p, HOOK_PROMOTE);
-}
-
-/* --- draining ------------------------------------------------------------------------------ */
-static int64_t drain_ns(const struct core *c, const struct program *p, int reason)
-{
-	int64_t grace = p->settings->handoff_timeout_ns;
-
-	if (reason == DEMOTE_LOST) /* what the lease still allows, less the kill margin */
-		grace = c->election.soft_ns > c->now_ns ? c->election.soft_ns - c->now_ns : 0;
-	if (c->lifecycle.mode >= SHUTDOWN_QUICK && grace > QUICK_DRAIN_NS)
-		grace = QUICK_DRAIN_NS;
-	return grace;
-}
-
-/* The worker no longer executes (demoted), or has had its time (not demoted). */
-static void finish_drain(struct core *c, struct program *p)
-{
-	struct executor *x = &p->executor;
-	struct worker *w = executor_worker(c, p);
-	bool was_demoted = x->demoted, stop = x->stop_after;
-	int slot = x->worker;
-
-	x->deadline_ns = c->now_ns + GONE_NS;
-	x->arm_by_ns = 0;
-	x->drained = true;
-	if (was_demoted) {
-		executor_clear_page(c, p);
-		executor_enter(c, p, EXECUTOR_NONE, "demoted");
-		p->executor.last = slot;
-	}
-	if (w->draining)
-		worker_handle(c, w, WORKER_EVENT_DRAINED, NULL);
-	else if ((stop || !was_demoted) && w->state != WORKER_STOPPING)
-		worker_stop(c, w, AFTER_RESTART, "gives up the baton");
-}
-
-static void drain(struct core *c, struct program *p, const struct event *e)
-{
-	struct executor *x = &p->executor;
-	struct worker *w = executor_worker(c, p);
-	int reason = (int)e->number;
-	int64_t grace = drain_ns(c, p, reason);
-	struct action *a;
-
-	hook(c, p, HOOK_DEMOTE);
-	executor_enter(c, p, EXECUTOR_DRAINING, x->reason);
-	x->stop_after = e->ok;
-	x->demoted = x->drained = false;
-	x->deadline_ns = c->now_ns + grace + 1;
-	if (w->settings->promote == PROMOTE_RESPAWN || w->settings->executor == EXECUTOR_ONLY ||
-		(x->stop_after && !x->answered && w->settings->promote == PROMOTE_NOTIFY)) {
-		/* It knows nothing of demotion (or has never answered): its end is the demotion. */
-		x->stop_after = true;
-		finish_drain(c, p);
-		return;
-	}
-	a = executor_push(c, p, ACTION_TELL_DEMOTE);
-	a->reason_code = reason;
-	a->number = grace / CORE_MS;
-	if (w->settings->promote == PROMOTE_SIGNAL) {
-		x->stop_after = true;
-		executor_push(c, p, ACTION_SIGNAL)->signal = w->settings->demote_signal;
-		if (!w->draining) { /* it is expected to exit: that is a stop, not a crash */
-			worker_stop(c, w, AFTER_RESTART, "gives up the baton");
-		}
-	}
-}
-
-/* Asked again while draining: only ever sooner, and stop wins. */
-static void drain_more(struct core *c, struct program *p, const struct event *e)
-{
-	struct executor *x = &p->executor;
-	int64_t by = c->now_ns + drain_ns(c, p, (int)e->number) + 1;
-
-	x->stop_after = x->stop_after || e->ok;
-	if (x->deadline_ns != 0 && by < x->deadline_ns)
-		x->deadline_ns = by;
-}
-
-static void drain_promoting(struct core *c, struct program *p, const struct event *e)
-{
-	(void)e;
-	abandon(c, p, RETRY_NS, "drained before it was told");
-}
-
-void executor_drain(struct core *c, struct program *p, int reason, bool stop, const char *why)
-{
-	struct event e = {.kind = EVENT_KINDS, .worker = -1, .number = reason, .ok = stop};
-
-	p->executor.reason = why;
-	executor_handle(c, p, EXECUTOR_EVENT_DRAIN, &e);
-}
-
-static void demoted(struct core *c, struct program *p, const struct event *e)
-{
-	struct worker *w = executor_worker(c, p);
-
-	(void)e;
-	if (w->term_sent || w->kill_sent || !w->alive)
-		return; /* too late: its end is awaited */
-	p->executor.demoted = true;
-	if (p->executor.busy == 0)
-		finish_drain(c, p);
-}
-
-/* Executors that end soon after their promotion: the next one waits. */
-static void count_life(struct core *c, struct program *p)
-{
-	struct executor *x = &p->executor;
-
-	x->short_lived = c->now_ns - x->promoted_ns < SHORT_LIVED_NS ? x->short_lived + 1 : 0;
-	x->not_before_ns = c->now_ns;
-	if (x->short_lived > 1)
-		x->not_before_ns += backoff_doubling(c->config->scheduler.promote_backoff_ns,
-			PROMOTE_MAX_NS, x->short_lived - 1, 0);
-}
-
-/* `demoted` without being asked: it gives the baton back. */
-static void demoted_itself(struct core *c, struct program *p, const struct event *e)
-{
-	int slot = p->executor.worker;
-
-	(void)e;
-	if (executor_worker(c, p)->executor_env == 1) { /* it runs as nothing but the executor */
-		executor_drain(c, p, DEMOTE_HANDOFF, true, "gave the baton back");
-		return;
-	}
-	hook(c, p, HOOK_DEMOTE);
-	executor_clear_page(c, p);
-	count_life(c, p);
-	if (p->executor.not_before_ns < c->now_ns + RETRY_NS)
-		p->executor.not_before_ns = c->now_ns + RETRY_NS;
-	executor_enter(c, p, EXECUTOR_NONE, "gave the baton back");
-	p->executor.last = slot;
+	executor_hook(c, p, HOOK_PROMOTE);
 }
 
 static void busy(struct core *c, struct program *p, const struct event *e)
 {
 	(void)c;
 	p->executor.busy = e->number;
-}
-
-static void busy_draining(struct core *c, struct program *p, const struct event *e)
-{
-	p->executor.busy = e->number;
-	if (e->number == 0 && p->executor.demoted)
-		finish_drain(c, p);
 }
 
 static void promoted(struct core *c, struct program *p, const struct event *e)
@@ -342,8 +196,8 @@ static void died(struct core *c, struct program *p, const struct event *e)
 
 	(void)e;
 	executor_clear_page(c, p);
-	count_life(c, p);
-	hook(c, p, HOOK_DEMOTE);
+	executor_count_life(c, p);
+	executor_hook(c, p, HOOK_DEMOTE);
 	executor_enter(c, p, EXECUTOR_DRAINING, "died");
 	x->demoted = x->drained = false;
 	x->deadline_ns = c->now_ns + GONE_NS;
@@ -395,8 +249,8 @@ static void lose(struct core *c, struct program *p, const struct event *e)
 	(void)e;
 	executor_clear_page(c, p);
 	if (p->executor.state == EXECUTOR_EXECUTING) {
-		count_life(c, p);
-		hook(c, p, HOOK_DEMOTE);
+		executor_count_life(c, p);
+		executor_hook(c, p, HOOK_DEMOTE);
 		executor_enter(c, p, EXECUTOR_DRAINING, "killed");
 	}
 	p->executor.demoted = false;
@@ -410,14 +264,14 @@ static void lose(struct core *c, struct program *p, const struct event *e)
 static void lose_promoting(struct core *c, struct program *p, const struct event *e)
 {
 	(void)e;
-	abandon(c, p, 0, "the lock is lost");
+	executor_abandon(c, p, 0, "the lock is lost");
 }
 
 /* --- time ---------------------------------------------------------------------------------- */
 static void promoting_deadline(struct core *c, struct program *p, const struct event *e)
 {
 	(void)e;
-	abandon(c, p, RETRY_NS,
+	executor_abandon(c, p, RETRY_NS,
 		p->executor.arm_by_ns != 0 ? "the deadman is not armed"
 					   : "promotion took too long");
 }
@@ -458,7 +312,7 @@ static void draining_deadline(struct core *c, struct program *p, const struct ev
 		return; /* its tree is being ended: the worker's machine repeats that */
 	x->reason = "did not answer in time";
 	x->demoted = false;
-	finish_drain(c, p);
+	executor_finish_drain(c, p);
 }
 
 static void ignore(struct core *c, struct program *p, const struct event *e)
@@ -491,20 +345,20 @@ static const struct executor_rule rules[EXECUTOR_STATE_COUNT][EXECUTOR_EVENT_COU
 		[E(FORKED)] = {forked}, [E(ARMED)] = {armed}, [E(REARM)] = {executor_rearm},
 		[E(UNARMED)] = {executor_unarmed}, [E(PROMOTED)] = IGNORE, [E(DEMOTED)] = IGNORE,
 		[E(BUSY)] = IGNORE, [E(DIED)] = {died_promoting}, [E(GONE)] = {gone_promoting},
-		[E(DRAIN)] = {drain_promoting}, [E(LOSE)] = {lose_promoting},
+		[E(DRAIN)] = {executor_drain_promoting}, [E(LOSE)] = {lose_promoting},
 		[E(WITHDRAWN)] = {withdrawn}, [E(DEADLINE)] = {promoting_deadline},
 	},
 	[S(EXECUTING)] = {
 		[E(ARMED)] = {executor_armed_again}, [E(REARM)] = {executor_rearm}, [E(UNARMED)] = {executor_unarmed},
-		[E(PROMOTED)] = {promoted}, [E(DEMOTED)] = {demoted_itself}, [E(BUSY)] = {busy},
-		[E(DIED)] = {died}, [E(GONE)] = {gone}, [E(DRAIN)] = {drain}, [E(LOSE)] = {lose},
+		[E(PROMOTED)] = {promoted}, [E(DEMOTED)] = {executor_demoted_itself}, [E(BUSY)] = {busy},
+		[E(DIED)] = {died}, [E(GONE)] = {gone}, [E(DRAIN)] = {executor_do_drain}, [E(LOSE)] = {lose},
 		[E(DEADLINE)] = {executing_deadline}, [E(COMMITTED)] = IGNORE,
 		[E(NOT_COMMITTED)] = IGNORE, [E(WITHDRAWN)] = IGNORE,
 	},
 	[S(DRAINING)] = {
 		[E(ARMED)] = {executor_armed_again}, [E(REARM)] = {executor_rearm}, [E(UNARMED)] = {executor_unarmed},
-		[E(PROMOTED)] = IGNORE, [E(DEMOTED)] = {demoted}, [E(BUSY)] = {busy_draining},
-		[E(DIED)] = {died_draining}, [E(GONE)] = {gone}, [E(DRAIN)] = {drain_more},
+		[E(PROMOTED)] = IGNORE, [E(DEMOTED)] = {executor_demoted}, [E(BUSY)] = {executor_busy_draining},
+		[E(DIED)] = {died_draining}, [E(GONE)] = {gone}, [E(DRAIN)] = {executor_drain_more},
 		[E(LOSE)] = {lose}, [E(DEADLINE)] = {draining_deadline}, [E(COMMITTED)] = IGNORE,
 		[E(NOT_COMMITTED)] = IGNORE, [E(WITHDRAWN)] = IGNORE,
 	},

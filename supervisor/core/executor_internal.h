@@ -1,5 +1,6 @@
 /* Shared by the files of the executor's machine alone: executor_fsm.c (the machine),
- * executor_choose.c (whose turn it is), executor_lease.c (page, deadman, questions). */
+ * executor_choose.c (whose turn it is), executor_drain.c (the end of a turn), executor_lease.c
+ * (page, deadman, questions). */
 #ifndef BATON_CORE_EXECUTOR_INTERNAL_H
 #define BATON_CORE_EXECUTOR_INTERNAL_H
 
@@ -19,6 +20,22 @@ static inline struct worker *executor_worker(struct core *c, struct program *p)
 
 /* executor_fsm.c */
 void executor_begin(struct core *c, struct program *p, int worker, enum promote_phase phase);
+
+void executor_enter(struct core *c, struct program *p, enum executor_state s, const char *reason);
+void executor_hook(struct core *c, struct program *p, enum hook kind);
+/* Its term is burnt; the worker goes on as what it was. */
+void executor_abandon(struct core *c, struct program *p, int64_t wait_ns, const char *reason);
+
+/* executor_drain.c */
+/* The worker no longer executes (demoted), or has had its time (not demoted). */
+void executor_finish_drain(struct core *c, struct program *p);
+void executor_count_life(struct core *c, struct program *p);
+void executor_do_drain(struct core *c, struct program *p, const struct event *e);
+void executor_drain_more(struct core *c, struct program *p, const struct event *e);
+void executor_drain_promoting(struct core *c, struct program *p, const struct event *e);
+void executor_demoted(struct core *c, struct program *p, const struct event *e);
+void executor_demoted_itself(struct core *c, struct program *p, const struct event *e);
+void executor_busy_draining(struct core *c, struct program *p, const struct event *e);
 
 /* executor_lease.c */
 /* An action about the executor: its program, worker, term. */

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 #include <time.h>
 
-#include "tests/sim/world_fault.h"
+#include "tests/sim/world_calm.h"
 
 enum { CYCLES = 12, MUTANT_WORLDS = 4000 };
 

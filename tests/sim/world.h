@@ -4,8 +4,8 @@
  * random comes from one printed seed.
  *
  * Header and code in one: world.h (types, queue), world_db.h (database, keeper, guard),
- * world_proc.h (workers, deadmen), world_sup.h (events in, actions out), world_fault.h (storms).
- * Included by one test program.
+ * world_proc.h (workers, deadmen), world_sup.h (events in, actions out), world_fault.h (storms),
+ * world_calm.h. Included by one test program.
  */
 #ifndef BATON_TESTS_SIM_WORLD_H
 #define BATON_TESTS_SIM_WORLD_H
