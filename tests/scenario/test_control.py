@@ -351,6 +351,7 @@ def _():
         programs = 1
     """, start=False)
     one.start()
+    wait_until(lambda: {w["state"] for w in one.workers("web")} == {"running"}, 10)
     for cmd in ("start", "stop", "restart"):
         e = fails(one, "not_found", "nosuch", cmd, targets=["nosuch"])
         contains(e["message"], "web", "the names that there are")
