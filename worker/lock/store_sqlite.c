@@ -252,8 +252,12 @@ static bool is_gone(const char *database)
 	return access(database, F_OK) < 0 && errno == ENOENT;
 }
 
+/* Said once: from then on it is a folder that is missing. */
 static enum store_outcome gone_with_folder(struct session *s, struct err *e)
 {
+	struct held *held = s->store->private;
+
+	held->epoch = 0;
 	snprintf(s->place.path, sizeof(s->place.path), "%s", s->store->settings.database);
 	return moved(s, "deleted with its folder", e);
 }
@@ -394,10 +398,8 @@ enum store_outcome session_begin_reading(
 	start(s, store, verb, 0);
 	s->may_create = store->settings.create;
 	code = fs_check(store->settings.database, store->settings.unsafe_filesystem, &s->place, e);
-	if (code == ERR_UNAVAILABLE && held->epoch != 0 && is_gone(store->settings.database)) {
-		held->epoch = 0; /* said once: from now on it is a folder that is missing */
+	if (code == ERR_UNAVAILABLE && held->epoch != 0 && is_gone(store->settings.database))
 		return gone_with_folder(s, e);
-	}
 	if (code < 0)
 		return code == ERR_WRONG ? STORE_WRONG : STORE_UNAVAILABLE;
 	if (!s->place.exists && !s->may_create)
