@@ -56,12 +56,13 @@ int spawn_env_set(struct spawn *sp, const char *format, ...)
 bool spawn_inheritable(const char *pair)
 {
 	static const char *const ours[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
-		"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID", "MANAGERPID",
-		"BATON_INSTANCE", "BATON_PROGRAM", "BATON_WORKER", "BATON_INDEX", "BATON_WORKERS",
-		"BATON_CONTROL", "BATON_CHANNEL_FD", "BATON_LEASE_FD", "BATON_EXECUTOR",
-		"BATON_TERM", "BATON_EVENT", "BATON_PID"};
+		"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "SERVER_STARTER_PORT",
+		"SERVER_STARTER_GENERATION", "MAINPID", "MANAGERPID", "BATON_INSTANCE",
+		"BATON_PROGRAM", "BATON_WORKER", "BATON_INDEX", "BATON_WORKERS", "BATON_CONTROL",
+		"BATON_CHANNEL_FD", "BATON_LEASE_FD", "BATON_EXECUTOR", "BATON_TERM", "BATON_EVENT",
+		"BATON_PID"};
 
-	if (strchr(pair, '=') == NULL)
+	if (strchr(pair, '=') == NULL || strncmp(pair, "EINHORN_", 8) == 0)
 		return false;
 	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
 		size_t n = strlen(ours[i]);
@@ -103,20 +104,69 @@ static int env_baton(struct spawn *sp)
 	return rc;
 }
 
-static int env_sockets(struct spawn *sp)
+/* Server::Starter's form, HOST:PORT=FD;/PATH=FD; what has no text there is left out. */
+static char *server_starter_port(const struct spawn *sp)
+{
+	const struct config_program *set = sp->settings;
+	char *text = NULL;
+	size_t bytes;
+	FILE *out = open_memstream(&text, &bytes);
+	bool more = false;
+
+	if (out == NULL)
+		return NULL;
+	for (size_t i = 0; i < set->socket_count; i++) {
+		const struct listener_slot *l = listeners_find(
+			sp->supervisor, sp->config->sockets[set->sockets[i]].name);
+		const char *address = l != NULL ? l->listener.text : "";
+
+		if (strncmp(address, "unix:", 5) == 0)
+			address += 5;
+		if (*address != '\0')
+			fprintf(out, "%s%s=%zu", more ? ";" : "", address, FIRST_SOCKET_FD + i);
+		more |= *address != '\0';
+	}
+	if (fclose(out) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static int env_listen(struct spawn *sp)
 {
 	const struct config_program *set = sp->settings;
 	char names[4096] = "";
 	size_t used = 0;
 
-	if (set->socket_count == 0 || !set->listen_variables)
-		return 0;
 	for (size_t i = 0; i < set->socket_count && used < sizeof names - 1; i++)
 		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
 			i > 0 ? ":" : "", sp->config->sockets[set->sockets[i]].name);
 	return spawn_env_set(sp, "LISTEN_FDS=%zu", set->socket_count) |
 	       spawn_env_set(sp, "LISTEN_PID=0000000000") |
 	       spawn_env_set(sp, "LISTEN_FDNAMES=%s", names);
+}
+
+/* The three ways in which servers are told of descriptors: systemd's, Server::Starter's, einhorn's.
+ */
+static int env_sockets(struct spawn *sp)
+{
+	const struct config_program *set = sp->settings;
+	char *starter;
+	int rc;
+
+	if (set->socket_count == 0 || !set->listen_variables)
+		return 0;
+	starter = server_starter_port(sp);
+	if (starter == NULL)
+		return -1;
+	rc = env_listen(sp);
+	rc |= spawn_env_set(sp, "SERVER_STARTER_PORT=%s", starter);
+	free(starter);
+	rc |= spawn_env_set(sp, "EINHORN_FD_COUNT=%zu", set->socket_count);
+	for (size_t i = 0; i < set->socket_count; i++)
+		rc |= spawn_env_set(sp, "EINHORN_FD_%zu=%zu", i, FIRST_SOCKET_FD + i);
+	return rc;
 }
 
 int spawn_build_environment(struct spawn *sp)

@@ -70,7 +70,7 @@ def descriptor(pid, number):
     return os.readlink(f"/proc/{pid}/fd/{number}")
 
 
-@test("LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES; one listener for all workers, in the order asked for")
+@test("LISTEN_FDS and its like, SERVER_STARTER_PORT, EINHORN_FD_N; one listener for all workers, in the order asked for")
 def _():
     one = Instance("""
         [baton]
@@ -92,7 +92,7 @@ def _():
         [program:none]
         command = sleep 1000
         startsecs = 0
-    """)
+    """, env={"SERVER_STARTER_PORT": "80=3", "EINHORN_FD_0": "3", "EINHORN_MASTER_PID": "1"})
     for name in ("web", "admin", "none"):
         one.wait_for(f"ready={name}")
     inodes = {}
@@ -101,12 +101,19 @@ def _():
             pid = w["pid"]
             env = environment_of(pid)
             if name == "none":
-                equal([k for k in env if k.startswith("LISTEN_")], [], f"variables of {w['name']}")
+                equal([k for k in env if re.match("LISTEN_|SERVER_STARTER|EINHORN", k)], [],
+                      f"variables of {w['name']}")
                 continue
             equal(env.get("LISTEN_FDS"), "2", f"LISTEN_FDS of {w['name']}")
             equal(env.get("LISTEN_PID"), str(pid), f"LISTEN_PID of {w['name']}")
             equal(env.get("LISTEN_FDNAMES"), {"web": "http:local", "admin": "admin:http"}[name],
                   f"LISTEN_FDNAMES of {w['name']}")
+            listen = [sockets(one)[n].removeprefix("unix:")
+                      for n in env["LISTEN_FDNAMES"].split(":")]
+            equal(env.get("SERVER_STARTER_PORT"), f"{listen[0]}=3;{listen[1]}=4",
+                  f"SERVER_STARTER_PORT of {w['name']}")
+            equal([env.get(f"EINHORN_FD_{i}") for i in ("COUNT", 0, 1, 2)], ["2", "3", "4", None],
+                  f"einhorn's variables of {w['name']}")
             for i, socket_name in enumerate(env["LISTEN_FDNAMES"].split(":")):
                 inodes.setdefault(socket_name, set()).add(descriptor(pid, 3 + i))
             check(int(env["BATON_CHANNEL_FD"]) >= 5, f"channel of {w['name']}: {env}")
