@@ -48,6 +48,7 @@ class Storm:
         self.random = random.Random(SEED)
         self.log, self.witness, self.story, self.timers = log, witness, [], []
         prefix = in_pid_namespace()
+        self.contained = prefix is not None
         if prefix is None:
             print("# PID namespaces are not permitted: plain processes instead", flush=True)
             kinds = [(Instance, ())] * 3
@@ -134,7 +135,8 @@ class Storm:
         elif what == "kill both":
             self.kill_supervisor(target, both=True)
         elif what == "stop supervisor":
-            self.stop_for(pid, r.uniform(0.1, 1.4 * TTL_MS / 1000), f"{target.name} supervisor")
+            seconds = r.choice([r.uniform(0.1, 1), r.uniform(1.05, 1.5) * TTL_MS / 1000])
+            self.stop_for(pid, seconds, f"{target.name} supervisor")
         elif what == "kill executor" and executor:
             self.signal(executor, signal.SIGKILL, "executor")
         elif what == "stop executor" and executor:
@@ -156,6 +158,13 @@ class Storm:
             limit.left()
             time.sleep(0.002)
 
+    def end_orphans(self):
+        """Without containers nobody ends what outlives a supervisor and its deadman."""
+        for pid in [] if self.contained else marked_processes():
+            if ACTOR in command_of(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def tail(self):
         lines = [f"{i.name} {l}" for i in self.instances for l in i.lines[-25:]]
         return "\n".join(["--- faults"] + self.story[-30:] + ["--- witness"] +
@@ -176,7 +185,7 @@ def _():
     print(f"# seed {SEED}, {FAULTS} faults", flush=True)
     log = Log()
     text = scheduler(ttl=f"{TTL_MS}ms", heartbeat="300ms", grace="500ms") + program(
-        actor(log.path), workers=2, more="startretries = -1\nrestart_backoff_max = 200ms")
+        actor(log.path, "kin=2"), workers=2, more="startretries = -1\nrestart_backoff_max = 200ms")
     with Witness() as witness:
         storm = Storm(log, witness, text)
         wait_until(witness.now, 10, "the first executor")
@@ -200,6 +209,7 @@ def _():
                 instance.send_signal(signal.SIGTERM)
             for instance in storm.instances:
                 equal(instance.wait_end(15), 0, f"exit status of {instance.name}")
+            storm.end_orphans()
             no_helpers_left(storm.instances[0].folder)
             samples, pages, twos, longest = witness.stop()
             last = log.check_terms()
