@@ -192,21 +192,6 @@ static bool may_adopt(const struct supervisor *s, const struct config *next, str
 	return true; /* another database is listed as "needs a restart"; the old one stays in use */
 }
 
-/* A clean-up of /tmp or /run may have taken the control socket's file: HUP brings it back. */
-static void mend_control(struct supervisor *s)
-{
-	struct err e;
-
-	if (s->control == NULL || control_path_intact(s->control))
-		return;
-	if (control_rebind(s->control, &e) < 0)
-		logs_event(s->logs, LOGS_ERROR, "control.lost", NULL, 0,
-			"the control socket's file is gone and cannot be made again: %s", e.text);
-	else
-		logs_event(s->logs, LOGS_WARNING, "control.mended", NULL, 0,
-			"the control socket '%s' had been removed: made again", s->control_path);
-}
-
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result)
 {
 	struct lines l = {NULL, 0}, plan = {NULL, 0};
@@ -216,7 +201,7 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	struct err e;
 	bool ok;
 
-	mend_control(s);
+	stages_mend_control(s);
 	parent_reload_begins(s);
 	errlist_init(&findings);
 	(void)config_load(s->config_path, s->force, &next, &findings);

@@ -15,6 +15,7 @@ static int open_pidfile(struct supervisor *s, struct err *e)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	const char *path = s->config->pidfile;
+	struct stat there, ours;
 	int fd;
 
 	if (path[0] == '\0')
@@ -27,6 +28,12 @@ static int open_pidfile(struct supervisor *s, struct err *e)
 		close(fd);
 		return err_set(e, ERR_BUSY,
 			"pidfile '%s' is locked: another supervisor runs with it", path);
+	}
+	/* One that was ending may have removed it between our open and our lock. */
+	if (stat(path, &there) < 0 || fstat(fd, &ours) < 0 || there.st_ino != ours.st_ino ||
+		there.st_dev != ours.st_dev) {
+		close(fd);
+		return open_pidfile(s, e);
 	}
 	if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0) {
 		close(fd);
@@ -96,6 +103,22 @@ static void down_control(struct supervisor *s)
 	s->control = NULL;
 }
 
+/* A clean-up of /tmp or /run may have taken the control socket's file: brought back by HUP and
+ * at heartbeats. */
+void stages_mend_control(struct supervisor *s)
+{
+	struct err e;
+
+	if (s->control == NULL || control_path_intact(s->control))
+		return;
+	if (control_rebind(s->control, &e) < 0)
+		logs_event(s->logs, LOGS_ERROR, "control.lost", NULL, 0,
+			"the control socket's file is gone and cannot be made again: %s", e.text);
+	else
+		logs_event(s->logs, LOGS_WARNING, "control.mended", NULL, 0,
+			"the control socket '%s' had been removed: made again", s->control_path);
+}
+
 /* --- up and down --------------------------------------------------------------------------- */
 static int bring_up(struct supervisor *s, int stage, struct err *e)
 {
@@ -126,8 +149,8 @@ void stages_up(struct supervisor *s, int stage)
 	if (!e.ok) {
 		logs_event(s->logs, LOGS_ERROR, "supervisor.stage_failed", NULL, 0,
 			"cannot start (%s): %s", stage_name((enum core_stage)stage), err.text);
-		e.number = 1;
-		s->stage_status = 1;
+		e.number = err.code == ERR_CONFIG ? 78 : 1;
+		s->stage_status = (int)e.number;
 	}
 	supervisor_post(s, &e);
 }

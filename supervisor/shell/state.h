@@ -154,6 +154,7 @@ struct supervisor {
 	int pidfile_fd;
 	char pidfile[4096];
 	int64_t timer_at_ns;
+	int64_t mended_ns; /* when the control socket was last looked at */
 	int64_t started_wall_us;
 	int interrupts;                     /* INT and QUIT so far */
 	uint32_t generation;                /* of the configuration: counts reloads */
@@ -262,6 +263,7 @@ const char *report_worker_name(const struct supervisor *s, int slot);
 /* stages.c */
 void stages_up(struct supervisor *s, int stage);
 void stages_down(struct supervisor *s, int stage);
+void stages_mend_control(struct supervisor *s); /* its socket's file may have been removed */
 
 /* listeners.c */
 struct listener_slot *listeners_find(struct supervisor *s, const char *name);

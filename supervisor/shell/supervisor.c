@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/supervisor.h"
 
+#define MEND_NS       (5 * CORE_SECOND)
 #define LATE_NS       CORE_SECOND
 #define LOGS_RETRY_NS CORE_SECOND /* a full disk is tried again */
 #define SPAWNING_NS                                                                                \
@@ -219,6 +221,10 @@ static void timer_fired(void *context, int64_t late_ns)
 
 	s->timer_at_ns = 0;
 	supervisor_post(s, &e);
+	if (s->control == NULL || lease_now_ns() - s->mended_ns < MEND_NS)
+		return;
+	s->mended_ns = lease_now_ns();
+	stages_mend_control(s);
 }
 
 /* --- snapshots ----------------------------------------------------------------------------- */
@@ -279,6 +285,17 @@ static int print_findings(const struct errlist *l)
 	return l->errors > 0 ? 78 : 0;
 }
 
+/* Whole: the supervisor changes its directory, and its workers have their own. */
+static void set_control_path(struct supervisor *s, const char *path)
+{
+	char here[PATH_MAX];
+
+	if (path[0] == '/' || path[0] == '@' || getcwd(here, sizeof here) == NULL)
+		snprintf(s->control_path, sizeof s->control_path, "%s", path);
+	else
+		snprintf(s->control_path, sizeof s->control_path, "%s/%s", here, path);
+}
+
 static int load(struct supervisor *s, const struct run_options *o)
 {
 	struct errlist findings;
@@ -297,7 +314,7 @@ static int load(struct supervisor *s, const struct run_options *o)
 		s->config->path[0] != '\0' ? s->config->path : o->config_path);
 	s->control_overridden = o->control_path != NULL;
 	if (o->control_path != NULL) {
-		snprintf(s->control_path, sizeof s->control_path, "%s", o->control_path);
+		set_control_path(s, o->control_path);
 	} else if (config_control_path(s->config, o->config_path, s->control_path,
 			   sizeof s->control_path, &e) < 0) {
 		fprintf(stderr, "baton: %s\n", e.text);
