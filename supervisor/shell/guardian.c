@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "supervisor/core/pool.h"
 #include "supervisor/shell/state.h"
 
 #define FIRST_TABLE    64
@@ -120,7 +121,9 @@ void lock_stage_deadman_down(struct supervisor *s)
 {
 	struct deadman_message m = {.verb = DEADMAN_BYE};
 
-	(void)send_message(s, &m, -1);
+	/* Something does not end even after SIGKILL: the deadman goes on with it. */
+	if (pool_all_down(&s->core))
+		(void)send_message(s, &m, -1);
 	helper_close(&s->lock.deadman);
 	s->lock.deadman.pid = 0;
 }

@@ -26,14 +26,10 @@ static void fill_floor(struct session *s, struct store_view *v, struct err *e)
 /* After the COMMIT that gave a new term. That stands, whatever happens here. */
 static void raise_floor(struct session *s, struct store_view *v, struct err *e)
 {
-	if (floor_raise(s->place.path, v->db_uuid, v->row.term, session_busy_limit_ms(s->store),
-		    e) == 0) {
-		v->floor = FLOOR_OK;
-		v->floor_term = v->row.term;
-		return;
-	}
+	v->floor_failed = floor_raise(s->place.path, v->db_uuid, v->row.term,
+				  session_busy_limit_ms(s->store), e) != 0;
+	/* The floor never falls: one that was above this term shows a restored database. */
 	v->floor = floor_compare(s->place.path, v->db_uuid, v->row.term, &v->floor_term, NULL);
-	v->floor_failed = true;
 }
 
 static void remember(struct store *store, const struct store_view *v)
