@@ -1,9 +1,11 @@
 /*
  * argv -> one table of commands. The same binary is the helper processes under other names.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "supervisor/cli/cli.h"
 #include "supervisor/shell/supervisor.h"
@@ -161,10 +163,21 @@ static int command_line(int argc, char **argv)
 	return status;
 }
 
+/* Started with one of them closed, the first file opened would become "standard output", and what
+ * is printed would go into it. */
+static void open_standard(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0)
+			_exit(1);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 0 ? strrchr(argv[0], '/') : NULL;
 
+	open_standard();
 	name = name ? name + 1 : argc > 0 ? argv[0] : "";
 	if (strcmp(name, "lock-keeper") == 0)
 		return keeper_main(argc, argv);

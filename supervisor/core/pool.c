@@ -309,10 +309,14 @@ static void run_program(struct core *c, int slot)
 {
 	struct program *p = &c->programs[slot];
 	bool any = false;
+	int present = 0;
 
 	p->wanted = p->started && !p->leaving ? p->count : 0;
 	check_dependencies(c, p);
-	for (int i = 0; i < p->count && !p->leaving; i++) { /* also to be shown as stopped */
+	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i))
+		present += !c->workers[i].remove && c->workers[i].index < p->count;
+	/* Also to be shown as stopped. Seldom any: looking for each costs the square of them. */
+	for (int i = 0; i < p->count && present < p->count && !p->leaving; i++) {
 		if (core_find_worker(c, slot, i) < 0)
 			add_worker(c, slot, i);
 	}

@@ -148,6 +148,14 @@ void report_kill(struct supervisor *s, const struct process *p)
 		waited, term != NULL ? term : "?", p->leader_alive ? "it" : "them");
 }
 
+/* People who run a task that ends wonder what is wrong with status 0. */
+static const char *too_soon(const struct worker *w)
+{
+	bool task = w->exit_code == 0 && w->exit_signal == 0 && !w->spawn_failed;
+
+	return task ? " before startsecs (a task that is to end needs startsecs = 0)" : "";
+}
+
 static void worker_waits(struct supervisor *s, const struct action *a)
 {
 	const struct worker *w = &s->core.workers[a->worker];
@@ -162,8 +170,8 @@ static void worker_waits(struct supervisor *s, const struct action *a)
 		logs_event(s->logs, LOGS_DEBUG, "worker.backoff", f, 2, "%s %s", name, a->reason);
 	else if (w->failures > 0 && w->settings->startretries >= 0)
 		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
-			"%s %s: trying again in %s (%d of %d)", name, how, in, w->failures,
-			w->settings->startretries);
+			"%s %s%s: trying again in %s (%d of %d)", name, how, too_soon(w), in,
+			w->failures, w->settings->startretries);
 	else
 		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
 			"%s %s: starting it again in %s", name, how, in);
@@ -179,8 +187,8 @@ static void worker_fatal(struct supervisor *s, const struct action *a)
 
 	report_exit(s, a->worker, how, sizeof how);
 	logs_event(s->logs, LOGS_ERROR, "worker.fatal", f, 2,
-		"%s %s; given up after %d start%s: mend it, then `baton start %s`", name, how,
-		starts, starts == 1 ? "" : "s", name);
+		"%s %s%s; given up after %d start%s: mend it, then `baton start %s`", name, how,
+		too_soon(&s->core.workers[a->worker]), starts, starts == 1 ? "" : "s", name);
 }
 
 static void report_worker(struct supervisor *s, const struct action *a)

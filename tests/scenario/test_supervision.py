@@ -148,6 +148,44 @@ def _():
           [1.0, 2.0], "delays told in compatibility mode")
 
 
+@test("a task that ends with 0 before startsecs: the log says what such a one needs")
+def _():
+    one = Instance("""
+        [baton]
+        [program:task]
+        command = true
+        startretries = 1
+    """)
+    line = one.wait_log("event=worker.fatal").string
+    contains(line, "exited with status 0 before startsecs", "what happened")
+    contains(line, "startsecs = 0", "what it needs")
+    one.write("""
+        [baton]
+        [program:task]
+        command = true
+        startsecs = 0
+    """)
+    with one.events() as events:
+        one.cli("reload", status=0)
+        one.cli("start", "task", status=0)
+        events.wait("worker.exited", worker="task:0")
+
+
+@test("started with standard input, output and error closed: nothing else takes their place")
+def _():
+    one = Instance("""
+        [scheduler]
+        [program:web]
+        command = sh -c "echo out; echo err >&2; exec sleep 1000"
+        startsecs = 0
+        executor = candidate
+    """, prefix=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    one.wait_for("executor")
+    for number in range(3):
+        equal(os.readlink(f"/proc/{one.pid}/fd/{number}"), "/dev/null", f"descriptor {number}")
+    equal(one.worker("web:0")["restarts"], 0, "restarts")
+
+
 @test("autorestart: yes, no, unexpected with exitcodes; a signal is never expected")
 def _():
     one = Instance(f"""
