@@ -184,8 +184,11 @@ def start_of(pid):
 def _():
     print(f"# seed {SEED}, {FAULTS} faults", flush=True)
     log = Log()
+    calm = "startretries = -1\nrestart_backoff_max = 200ms"
     text = scheduler(ttl=f"{TTL_MS}ms", heartbeat="300ms", grace="500ms") + program(
-        actor(log.path, "kin=2"), workers=2, more="startretries = -1\nrestart_backoff_max = 200ms")
+        actor(log.path, "kin=2"), workers=2, more=calm)
+    text += program(actor(log.path), name="only", workers=1, executor="only", more=calm)
+    text += program(actor(log.path), name="again", more=calm + "\npromote = respawn")
     with Witness() as witness:
         storm = Storm(log, witness, text)
         wait_until(witness.now, 10, "the first executor")
@@ -225,6 +228,8 @@ def _():
                   f"{promotions} promotions, last term {last.get('web')}; longest time without a "
                   f"lease {max(((b - a) / MS for a, b in gaps), default=0):.0f} ms", flush=True)
             equal(late, [], "ms from a fault to the next executor, where too long")
+            for name in ("only", "again"):
+                check(last.get(name), f"{name} was never promoted")
             check(promotions >= FAULTS / 4, f"{promotions} promotions by {FAULTS} faults")
             check(pages >= 6 and samples > FAULTS, f"the witness saw {pages} pages {samples} times")
         except BaseException:
