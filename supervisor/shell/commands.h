@@ -88,6 +88,7 @@ bool waiter_set_workers(struct supervisor *s, struct waiter *w, const struct tar
 bool waiter_parse_condition(struct waiter *w, const char *text, struct err *e);
 /* A name in its condition that belongs to no program: it would be waited for in vain. */
 bool waiter_names_nobody(struct supervisor *s, const struct waiter *w, struct err *e);
+bool waiter_condition_holds(struct supervisor *s, const struct waiter *w);
 /* That connection is gone; NULL = all of them. */
 void waiters_forget(struct supervisor *s, const struct control_connection *gone);
 json_t *waiter_workers_json(struct supervisor *s, const struct waiter *w);

@@ -45,6 +45,8 @@ bool spawn_inheritable(const char *pair);
 int spawn_build_environment(struct spawn *sp);
 int spawn_build_paths(struct spawn *sp);
 
+void spawn_worker(struct supervisor *s, const struct action *a); /* now */
+
 /* fork with all signals blocked; the child never comes back. */
 pid_t spawn_fork(const struct child_spec *spec);
 void spawn_clear(struct spawn *sp); /* closes and frees what was not handed on */
