@@ -91,12 +91,13 @@ static void sort_findings(const struct ini *ini, struct errlist *findings, size_
 
 /* --- public ---------------------------------------------------------------------------------- */
 
-int config_load(const char *path, enum config_force force, struct config **ret_config,
-	struct errlist *findings)
+static int load_from(const char *path, const char *text, enum config_force force,
+	struct config **ret_config, struct errlist *findings)
 {
 	struct config_data *d = calloc(1, sizeof(*d));
 	size_t first = findings->count, errors = findings->errors;
-	struct loader l = {.data = d, .path = path, .force = force, .findings = findings};
+	struct loader l = {
+		.data = d, .path = path, .text = text, .force = force, .findings = findings};
 
 	if (!d) {
 		errlist_addf(findings, false, path, 0, "cannot read: out of memory");
@@ -122,6 +123,18 @@ int config_load(const char *path, enum config_force force, struct config **ret_c
 	d->ini.findings = NULL;
 	*ret_config = &d->config;
 	return 0;
+}
+
+int config_load(const char *path, enum config_force force, struct config **ret_config,
+	struct errlist *findings)
+{
+	return load_from(path, NULL, force, ret_config, findings);
+}
+
+int config_load_text(const char *path, const char *text, enum config_force force,
+	struct config **ret_config, struct errlist *findings)
+{
+	return load_from(path, text, force, ret_config, findings);
 }
 
 struct config *config_ref(struct config *c)

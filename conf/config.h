@@ -151,7 +151,7 @@ struct config_scheduler {
 
 struct config {
 	int refs;
-	const char *path; /* absolute; "" when built from text */
+	const char *path; /* absolute; of config_load_text the file it takes the place of */
 	const char *directory_of_file;
 	enum config_mode mode;
 
@@ -194,6 +194,10 @@ enum config_force { CONFIG_DETECT, CONFIG_FORCE_NATIVE, CONFIG_FORCE_COMPAT };
  */
 int config_load(const char *path, enum config_force force, struct config **ret_config,
 	struct errlist *findings);
+/* The same from TEXT, in the place of the file PATH, which need not exist: paths start from its
+ * folder, its name gives the defaults. Findings name "(command line)". */
+int config_load_text(const char *path, const char *text, enum config_force force,
+	struct config **ret_config, struct errlist *findings);
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c); /* NULL is fine */
 

@@ -54,6 +54,7 @@ struct loader {
 	struct errlist *findings;
 	enum config_force force;
 	const char *path; /* as given */
+	const char *text; /* read in place of the file; NULL = the file */
 	bool native;
 	bool rotation_seen;
 	struct config_program *programs;

@@ -127,7 +127,10 @@ static void read_as(struct loader *l, const char *path, bool native)
 	l->native = native;
 	l->config->mode = native ? CONFIG_NATIVE : CONFIG_COMPAT;
 	ini_init(l->ini, l->arena, l->findings, native);
-	ini_read(l->ini, path, false, NULL);
+	if (l->text)
+		ini_read_text(l->ini, "(command line)", l->text, strlen(l->text));
+	else
+		ini_read(l->ini, path, false, NULL);
 	include_all(l);
 }
 

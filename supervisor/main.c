@@ -21,7 +21,9 @@ static int cli_run(struct cli *c);
 /* clang-format off */
 static const struct cli_command commands[] = {
 	{"run", cli_run, "run the supervisor in the foreground",
-	 "", FIND | DIALECT | CLI_BIT(DETACH), 0, 0},
+	 "[-- COMMAND...]\nWith a COMMAND it needs no file: baton run -w 4 -b 127.0.0.1:8000 -- COMMAND",
+	 FIND | DIALECT | CLI_BIT(DETACH) | CLI_BIT(WORKERS) | CLI_BIT(BIND) | CLI_BIT(EXECUTOR) |
+		 CLI_BIT(PRESET) | CLI_BIT(NAME) | CLI_BIT(PRINT_CONFIG), 0, -1},
 	{"check", cli_check, "read and validate the configuration",
 	 "\nExit status 78 when it has errors. With --dump --json every setting has its\n"
 	 "value, file, line, and whether it is the default.",
@@ -82,8 +84,8 @@ static const struct cli_command commands[] = {
 
 static int cli_run(struct cli *c)
 {
+	char *path = NULL, *text = NULL;
 	struct run_options options = {
-		.config_path = cli_config_path(c),
 		.force = cli_force(c),
 		.control_path = cli_has(c, OPTION_SOCKET) ? c->values[OPTION_SOCKET] : NULL,
 	};
@@ -91,8 +93,20 @@ static int cli_run(struct cli *c)
 	if (cli_has(c, OPTION_DETACH))
 		return cli_fail(c, CLI_USAGE, "use systemd, `nohup baton run &` or a container",
 			"--detach: not supported yet");
+	if (cli_run_has_command(c)) {
+		int rc = cli_run_text(c, &path, &text);
+
+		if (rc != 0 || cli_has(c, OPTION_PRINT_CONFIG))
+			return rc;
+		options.config_text = text;
+		options.force = CONFIG_FORCE_NATIVE;
+	} else if (c->word_count > 0) {
+		return cli_usage(c, "unexpected '%s': a command stands behind --", c->words[0]);
+	}
+	options.config_path = text ? path : cli_config_path(c);
 	if (!options.config_path)
-		return cli_fail(c, CLI_CONFIG, "give one with -c FILE",
+		return cli_fail(c, CLI_CONFIG,
+			"give one with -c FILE, or a command: baton run -w 4 -- COMMAND...",
 			"there is neither ./baton.ini nor /etc/baton/baton.ini");
 	return supervisor_run(&options);
 }
@@ -121,7 +135,7 @@ static int check_usage(const struct cli *c)
 
 static int dispatch(struct cli *c)
 {
-	const char *name = c->word_count ? c->words[0] : "run";
+	const char *name = c->plain_words ? c->words[0] : "run";
 	int rc;
 
 	if (c->word_count == 0 && cli_has(c, OPTION_HELP))
@@ -132,9 +146,10 @@ static int dispatch(struct cli *c)
 	if (!c->command)
 		return cli_unknown_command(c, name);
 	c->name = c->command->name;
-	if (c->word_count) {
+	if (c->plain_words) {
 		c->words++;
 		c->word_count--;
+		c->plain_words--;
 	}
 	if (!c->command->run)
 		return cli_fail(c, CLI_USAGE, NULL, "not supported yet");

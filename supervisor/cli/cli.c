@@ -106,6 +106,15 @@ int cli_load(struct cli *c, struct config **ret_config)
 	return 0;
 }
 
+/* `baton run -- COMMAND` runs in this folder: its socket is where that of ./baton.ini would be. */
+static bool stands_for_file(struct cli *c)
+{
+	struct err e;
+
+	return config_control_path(NULL, "baton.ini", c->socket, sizeof(c->socket), &e) == 0 &&
+	       access(c->socket, F_OK) == 0;
+}
+
 int cli_socket_path(struct cli *c)
 {
 	const char *path = cli_config_path(c);
@@ -118,6 +127,8 @@ int cli_socket_path(struct cli *c)
 		snprintf(c->socket, sizeof(c->socket), "%s", c->values[OPTION_SOCKET]);
 		return 0;
 	}
+	if (!path && stands_for_file(c))
+		return 0;
 	if (!path)
 		return cli_fail(c, CLI_NOT_RUNNING, "give -c FILE or -s SOCKET",
 			"no instance to speak to: there is neither ./baton.ini nor "

@@ -50,7 +50,13 @@ enum cli_exit {
 	X(WAIT, "wait", 0, NULL, "wait until it is so")                                            \
 	X(NO_WAIT, "no-wait", 0, NULL, "do not wait for it to be done")                            \
 	X(CHANGED_ONLY, "changed-only", 0, NULL, "leave unchanged programs alone")                 \
-	X(LIMIT, "limit", 'n', "N", "at most N lines")
+	X(LIMIT, "limit", 'n', "N", "at most N lines")                                             \
+	X(WORKERS, "workers", 'w', "N", "without a file: workers, or auto")                        \
+	X(BIND, "bind", 'b', "ADDRESS", "without a file: HOST:PORT, :PORT, unix:PATH; repeatable") \
+	X(EXECUTOR, "executor", 0, NULL, "without a file: one worker is the executor")             \
+	X(PRESET, "preset", 0, "PRESET", "without a file: gunicorn, uvicorn, puma ...")            \
+	X(NAME, "name", 0, "NAME", "without a file: name of instance and program (web)")           \
+	X(PRINT_CONFIG, "print-config", 0, NULL, "print the file that this stands for, and end")
 
 enum cli_option {
 #define X(id, name, letter, value, help) OPTION_##id,
@@ -59,6 +65,7 @@ enum cli_option {
 		OPTION_COUNT
 };
 #define CLI_BIT(id) (1u << OPTION_##id)
+#define CLI_BINDS   32 /* times --bind */
 
 struct cli {
 	const struct cli_command *commands, *command; /* the table; the row that runs */
@@ -67,6 +74,9 @@ struct cli {
 	const char *values[OPTION_COUNT];
 	char **words; /* after the command's name */
 	int word_count;
+	int plain_words; /* of them, those before "--" */
+	const char *binds[CLI_BINDS];
+	int bind_count;      /* may be more than fit */
 	const char *unknown; /* the first option that could not be read; "" = none */
 	char socket[4096];   /* filled by cli_socket_path */
 };
@@ -127,6 +137,13 @@ int cli_answer_error(struct cli *c, const json_t *answer);
 int cli_timeout(struct cli *c, int64_t *ret_ms);
 
 #define CLI_QUICK_MS 10000 /* what an instance answers at once */
+
+/* --- run.c */
+/* Whether `run` was given a command, or options of one, in place of a file. */
+bool cli_run_has_command(const struct cli *c);
+/* The configuration that the command line stands for, checked (and printed for --print-config), and
+ * the file that it takes the place of; both to be freed. 0 or the exit status, after a message. */
+int cli_run_text(struct cli *c, char **ret_path, char **ret_text);
 
 /* --- commands; main.c has their table */
 int cli_check(struct cli *c);

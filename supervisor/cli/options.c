@@ -60,6 +60,8 @@ static int take(struct cli *c, int o)
 			continue;
 		c->set |= 1u << i;
 		c->values[i] = optarg;
+		if (i == OPTION_BIND && c->bind_count++ < CLI_BINDS)
+			c->binds[c->bind_count - 1] = optarg;
 		return 0;
 	}
 	return -1;
@@ -110,6 +112,7 @@ int cli_parse(struct cli *c, int argc, char **argv, char **words)
 		else if ((o == '?' || take(c, o) != 0) && c->unknown[0] == '\0')
 			c->unknown = argv[optind > before ? optind - 1 : before];
 	}
+	c->plain_words = count;
 	while (optind < argc)
 		words[count++] = argv[optind++];
 	words[count] = NULL;

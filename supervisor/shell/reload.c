@@ -192,6 +192,14 @@ static bool may_adopt(const struct supervisor *s, const struct config *next, str
 	return true; /* another database is listed as "needs a restart"; the old one stays in use */
 }
 
+int reload_read(struct supervisor *s, struct config **ret_config, struct errlist *findings)
+{
+	if (s->config_text != NULL)
+		return config_load_text(
+			s->config_path, s->config_text, s->force, ret_config, findings);
+	return config_load(s->config_path, s->force, ret_config, findings);
+}
+
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result)
 {
 	struct lines l = {NULL, 0}, plan = {NULL, 0};
@@ -204,7 +212,7 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	stages_mend_control(s);
 	parent_reload_begins(s);
 	errlist_init(&findings);
-	(void)config_load(s->config_path, s->force, &next, &findings);
+	(void)reload_read(s, &next, &findings);
 	list_findings(&l, &findings);
 	ok = findings.errors == 0 && next != NULL && s->core.lifecycle.state == LIFECYCLE_RUNNING &&
 	     may_adopt(s, next, &l);

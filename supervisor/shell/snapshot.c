@@ -36,7 +36,9 @@ static json_t *instance_of(struct supervisor *s)
 		s->core.lifecycle.state >= LIFECYCLE_STOPPING  ? "stopping"
 		: s->core.lifecycle.state == LIFECYCLE_RUNNING ? "running"
 							       : "starting",
-		"control", s->control_path, "config", s->config_path, "hostname", s->hostname);
+		"control", s->control_path, "config",
+		s->config_text != NULL ? "(command line)" : s->config_path, "hostname",
+		s->hostname);
 }
 
 const char *snapshot_role(const struct supervisor *s)

@@ -147,6 +147,7 @@ struct supervisor {
 	char instance[STORE_ID_BYTES];
 	char hostname[STORE_NAME_BYTES];
 	char config_path[4096], control_path[4096];
+	const char *config_text; /* what takes the place of the file; NULL = there is a file */
 	enum config_force force;
 	bool control_overridden;
 	int null_fd;
@@ -281,6 +282,8 @@ struct reload_result {
 /* Read, validate, compare, post EVENT_RELOAD; logs and fills RESULT (NULL is fine). CHANGED_ONLY:
  * whatever roll_on_reload says. */
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result);
+/* The configuration as it is now, from the file or the command line. */
+int reload_read(struct supervisor *s, struct config **ret_config, struct errlist *findings);
 void reload_result_release(struct reload_result *r);
 
 /* parent.c: what is told to systemd above us */

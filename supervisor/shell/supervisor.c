@@ -303,13 +303,15 @@ static int load(struct supervisor *s, const struct run_options *o)
 	int status;
 
 	errlist_init(&findings);
-	(void)config_load(o->config_path, o->force, &s->config, &findings);
+	s->config_text = o->config_text;
+	s->force = o->force;
+	snprintf(s->config_path, sizeof s->config_path, "%s", o->config_path);
+	(void)reload_read(s, &s->config, &findings);
 	status = print_findings(&findings);
 	errlist_release(&findings);
 	if (status != 0 || s->config == NULL)
 		return status != 0 ? status : 78;
 	s->booted = config_ref(s->config);
-	s->force = o->force;
 	snprintf(s->config_path, sizeof s->config_path, "%s",
 		s->config->path[0] != '\0' ? s->config->path : o->config_path);
 	s->control_overridden = o->control_path != NULL;

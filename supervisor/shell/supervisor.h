@@ -10,6 +10,7 @@
 
 struct run_options {
 	const char *config_path;
+	const char *config_text; /* what takes the place of the file; NULL = there is a file */
 	enum config_force force;
 	const char *control_path; /* -s; NULL = what the file says */
 	bool detach;              /* -d */

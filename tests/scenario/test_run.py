@@ -3,6 +3,7 @@
 
 import os
 import pwd
+import random
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -11,6 +12,13 @@ from harness import *  # noqa: E402,F403
 
 def contains(text, part, what):
     check(part in text, f"{what}: no {part!r} in {text!r}")
+
+
+def connects_to(url):
+    host, port = url.split("//")[1].rsplit(":", 1)
+    with socket.socket() as s:
+        s.settimeout(2)
+        return s.connect_ex((host, int(port.rstrip("/")))) == 0
 
 
 def pids(one, program):
@@ -328,6 +336,144 @@ def _():
     one.wait_for("ready=web")
     above.rest()
     above.wait("READY=1")           # tried again when nothing else happens
+
+
+# --- without a file ----------------------------------------------------------------------------
+class Alone(Instance):
+    """`baton run ARGUMENTS -- COMMAND`, started in its folder, no file."""
+
+    def start(self, wait=True, timeout=15):
+        own = [] if "-s" in self.arguments else ["-s", self.socket]
+        if "-s" in self.arguments and self.arguments[1] == "":
+            own, self.arguments = [], self.arguments[2:]
+        self.process = subprocess.Popen([self.binary, "run", *own, *self.arguments],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, env={**os.environ, **self.env},
+                                        cwd=self.folder, start_new_session=True)
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
+        if wait:
+            self.wait_answering(timeout)
+        return self
+
+
+HARD = ["a b", "it's", 'q"q', "'", '"', "''", "\\", "\\\\", "\\n", "$HOME", "`id`", "$(id)", "100%", "%%",
+        "%(here)s", "%(ENV_HOME)s", ";", "#", "a ; b", "a # b", ";x", "#x", " #y", " ; ", "", " ",
+        "  lead", "trail  ", "\t", "a\tb", "=", "a=b", "[x]", "[program:x]", "~", "*", "&&", "|", ">x",
+        "\"; b", "'; #", "\" # '", "\\\"", "x\\", "\u00e9\u4e2d", "\u00a0", "-w", "--", "-c", "--help",
+        "{}", "!", "\x7f", "\x01", "it's \"5 %\" ; # \\ $X"]
+SAY = "import json, os, sys, time; " \
+      "open('said.tmp', 'w').write(json.dumps(sys.argv[1:])); os.rename('said.tmp', 'said'); " \
+      "time.sleep(1000)"
+
+
+@test("the words of the command arrive as they were, whatever is in them")
+def _():
+    seed = time.time_ns() & 0xffffffff
+    chance = random.Random(seed)
+    signs = "ab \t'\"\\%;#$`()[]{}=:,~*?&|<>!-"
+    made = ["".join(chance.choice(signs) for _ in range(chance.randrange(12))) for _ in range(500)]
+    for words in (HARD, made, list(reversed(HARD))):
+        one = Alone(arguments=["--", PYTHON, "-c", SAY, *words])
+        wait_until(lambda one=one: os.path.exists(one.path("said")), 5, "the command's words")
+        with open(one.path("said"), encoding="utf-8") as f:
+            got = json.load(f)
+        for wanted, g in zip(words, got):
+            equal(g, wanted, f"a word (seed {seed})")
+        equal(len(got), len(words), f"words (seed {seed})")
+
+
+@test("--print-config prints a file that means the same, and ends")
+def _():
+    where = folder()
+    arguments = ["-w", "3", "-b", "127.0.0.1:0", "-b", "unix:x.sock", "--executor", "--name", "shop",
+                 "--", PYTHON, "-c", SAY, *HARD]
+    text = baton("run", "--print-config", *arguments, cwd=where, status=0).out
+    contains(text, "[program:shop]", "the text")
+    equal(os.listdir(where), [], "files made")
+    with open(os.path.join(where, "other.ini"), "w", encoding="utf-8") as f:
+        f.write(text)
+    one = Instance(folder=where, name="other")
+    one.wait_for("executor")
+    wait_until(lambda: os.path.exists(one.path("said")), 5, "the command's words")
+    with open(one.path("said"), encoding="utf-8") as f:
+        equal(json.load(f), HARD, "words")
+    status = one.status()
+    equal((status["instance"]["name"], len(one.workers("shop"))), ("shop", 3), "name, workers")
+    equal([s["name"] for s in status["sockets"]], ["http", "http2"], "sockets")
+    check(os.path.exists(one.path("x.sock")), "the unix socket")
+
+
+@test("no file: workers, sockets, executor; the commands find it from its folder")
+def _():
+    one = Alone(arguments=["-w", "2", "-b", "127.0.0.1:0", "-b", "unix:web.sock", "--executor", "--",
+                           PYTHON, "-c", "import os, time; print(os.environ['LISTEN_FDS'], flush=True);"
+                           " time.sleep(1000)"])
+    one.wait_for("executor")
+    equal(len(one.workers("web")), 2, "workers")
+    check(connects_to(one.url()), "the listener")
+    check(os.path.exists(one.path("baton.db")), "the database beside it")
+    one.wait_log(r"web:0.*2$")
+    equal(one.status()["instance"]["config"], "(command line)", "config in status")
+    two = Alone(arguments=["-s", "", "--", "sleep", "1000"], start=False)
+    two.env = {"XDG_RUNTIME_DIR": two.folder, "RUNTIME_DIRECTORY": two.folder}
+    two.start(wait=False)
+    two.wait_log("is running \\(pid")
+    r = baton("status", cwd=two.folder, env=two.env, status=0)
+    contains(r.out, "web:0", "status")
+    baton("shutdown", cwd=two.folder, env=two.env, status=0)
+    equal(two.wait_end(), 0, "exit status")
+    baton("status", cwd=two.folder, env=two.env, status=3)
+
+
+@test("no file: HUP rolls what has sockets, leaves the rest; TTIN and stop as ever")
+def _():
+    for bind in ([], ["-b", "127.0.0.1:0"]):
+        one = Alone(arguments=[*bind, "-w", "2", "--", "sleep", "1000"])
+        one.wait_for("ready=web")
+        before, mark = pids(one, "web"), one.mark()
+        one.send_signal(signal.SIGHUP)
+        one.wait_log("event=reload.plan", since=mark)
+        one.wait_for("rollout=done")
+        after = pids(one, "web")
+        equal(len(set(before.values()) & set(after.values())), 0 if bind else 2, "pids that stay")
+        one.cli("reload", status=0)
+        one.send_signal(signal.SIGTERM)
+        equal(one.wait_end(), 0, "exit status")
+
+
+@test("no file: wrong use is explained, exit status 2")
+def _():
+    where = folder()
+    for arguments, words in (
+            (["-w", "0", "--", "sleep"], "--workers '0'"),
+            (["-w", "-1", "--", "sleep"], "--workers '-1'"),
+            (["-w", "two", "--", "sleep"], "--workers 'two'"),
+            (["-w", "999999999", "--", "sleep"], "workers"),
+            (["-w", "2"], "the command is missing"),
+            (["-b", ":1", "--"], "the command is missing"),
+            (["--print-config"], "the command is missing"),
+            (["sleep", "1"], "a command stands behind --"),
+            (["-w", "2", "sleep", "--", "1"], "'sleep': the command stands behind --"),
+            (["-c", "x.ini", "--", "sleep"], "not both"),
+            (["--compat", "--", "sleep"], "--compat"),
+            (["-b", "nonsense", "--", "sleep"], "'nonsense' is none of HOST:PORT"),
+            (["-b", "1.2.3.4:99999", "--", "sleep"], "1.2.3.4:99999"),
+            (["-b", "unix:a b", "--", "sleep"], "white space"),
+            (["-b", ":1\n[x]", "--", "sleep"], "white space"),
+            (["-b", "", "--", "sleep"], "--bind ''"),
+            (["-b", ":1", "-b", ":1", "--", "sleep"], "the same address"),
+            (["--preset", "nonesuch", "--", "sleep"], "'nonesuch' is no preset"),
+            (["--preset", "x]\n[y", "--", "sleep"], "--preset"),
+            (["--name", "a/b", "--", "sleep"], "--name 'a/b'"),
+            (["--name", "", "--", "sleep"], "--name ''"),
+            (["--", "sleep", "a\nb"], "line break"),
+            (["--", "sleep", "a\rb"], "line break"),
+            (["--", "no-such-command-here"], "'no-such-command-here' is in no directory of PATH"),
+            (["--", ""], "command")):
+        r = baton("run", *arguments, cwd=where, status=2)
+        contains(r.err, words, f"{arguments}")
+    equal(os.listdir(where), [], "files made")
 
 
 # --- the user ----------------------------------------------------------------------------------
