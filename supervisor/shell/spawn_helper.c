@@ -18,6 +18,21 @@ static struct helper_report {
 	struct loop_watch *watch; /* NULL = free */
 } reports[8];
 
+static void close_report(struct helper_report *r)
+{
+	loop_unwatch(r->watch);
+	r->watch = NULL;
+	close(r->fd);
+}
+
+void spawn_helpers_end(void)
+{
+	for (size_t i = 0; i < sizeof reports / sizeof *reports; i++) {
+		if (reports[i].watch != NULL)
+			close_report(&reports[i]);
+	}
+}
+
 static void helper_reports(void *context, unsigned events)
 {
 	struct helper_report *r = context;
@@ -31,9 +46,7 @@ static void helper_reports(void *context, unsigned events)
 	(void)events;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	loop_unwatch(r->watch);
-	r->watch = NULL;
-	close(r->fd);
+	close_report(r);
 	if (n != (ssize_t)sizeof f)
 		return;
 	child_failure_text(&f, &spec, text, sizeof text);

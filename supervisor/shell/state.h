@@ -198,6 +198,7 @@ void process_release(struct process *p); /* closes what is open; streams are det
 /* fork+exec of ourselves under another name; FDS as in child_spec (0..2 are made). -1 = failed. */
 pid_t spawn_helper(struct supervisor *s, const char *name, const char *argument,
 	const struct child_fd *fds, size_t fd_count, struct err *e);
+void spawn_helpers_end(void); /* nobody hears any more whether they could start */
 void helper_close(struct helper *h);
 void helper_kill(struct helper *h); /* the reaper meets it as a stranger */
 /* A command of the operator's (hook), not waited for. */

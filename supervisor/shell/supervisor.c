@@ -378,6 +378,7 @@ static void release(struct supervisor *s)
 			process_release(&s->processes[i]);
 	}
 	commands_free(s);
+	spawn_helpers_end();
 	logs_free(s->logs);
 	loop_free(s->loop);
 	for (size_t i = 0; i < s->retired_count; i++)
