@@ -15,7 +15,8 @@
 /* Which file we hold the lock in; remembered from acquire (or, in a fresh keeper, from the first
  * inspect that shows our own row) until release. */
 struct held {
-	int64_t epoch; /* 0 = we hold nothing */
+	int64_t epoch;  /* 0 = we hold nothing */
+	bool told_gone; /* that its folder is gone: a look says so once */
 	uint64_t device, inode;
 	char db_uuid[STORE_ID_BYTES];
 };

@@ -37,6 +37,7 @@ static void remember(struct store *store, const struct store_view *v)
 	struct held *h = store->private;
 
 	h->epoch = v->row.epoch;
+	h->told_gone = false;
 	h->device = v->device;
 	h->inode = v->inode;
 	memcpy(h->db_uuid, v->db_uuid, sizeof(h->db_uuid));

@@ -252,12 +252,13 @@ static bool is_gone(const char *database)
 	return access(database, F_OK) < 0 && errno == ENOENT;
 }
 
-/* Said once: from then on it is a folder that is missing. */
+/* For what we hold this is a loss, however often it is asked; a look is told once, from then on it
+ * is a folder that is missing. */
 static enum store_outcome gone_with_folder(struct session *s, struct err *e)
 {
 	struct held *held = s->store->private;
 
-	held->epoch = 0;
+	held->told_gone = true;
 	snprintf(s->place.path, sizeof(s->place.path), "%s", s->store->settings.database);
 	return moved(s, "deleted with its folder", e);
 }
@@ -398,7 +399,8 @@ enum store_outcome session_begin_reading(
 	start(s, store, verb, 0);
 	s->may_create = store->settings.create;
 	code = fs_check(store->settings.database, store->settings.unsafe_filesystem, &s->place, e);
-	if (code == ERR_UNAVAILABLE && held->epoch != 0 && is_gone(store->settings.database))
+	if (code == ERR_UNAVAILABLE && held->epoch != 0 && !held->told_gone &&
+		is_gone(store->settings.database))
 		return gone_with_folder(s, e);
 	if (code < 0)
 		return code == ERR_WRONG ? STORE_WRONG : STORE_UNAVAILABLE;
