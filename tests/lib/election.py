@@ -102,11 +102,13 @@ def deadman_of(pid):
 
 def in_pid_namespace():
     """The prefix that runs a command as PID 1 of a PID namespace; None when not permitted."""
-    prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"]
     if not shutil.which("unshare"):
         return None
-    done = subprocess.run([*prefix, "true"], capture_output=True, check=False)
-    return prefix if done.returncode == 0 else None
+    for user in ([], ["--user", "--map-root-user"]):
+        prefix = ["unshare", *user, "--pid", "--fork", "--mount-proc", "--kill-child=KILL"]
+        if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0:
+            return prefix
+    return None
 
 
 class Contained(Instance):
