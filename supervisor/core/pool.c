@@ -250,7 +250,8 @@ static void run_worker(struct core *c, struct program *p, struct worker *w)
 			w->after = AFTER_STOPPED;
 		return;
 	}
-	if (w->state == WORKER_FATAL && w->generation != p->generation && !w->parked) {
+	if ((w->state == WORKER_FATAL || w->state == WORKER_EXITED) &&
+		w->generation != p->generation && !w->parked) {
 		w->failures = w->repeats = 0; /* the new version is another chance */
 		worker_start(c, w);
 		return;

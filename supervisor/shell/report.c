@@ -207,7 +207,9 @@ static void report_worker(struct supervisor *s, const struct action *a)
 			name, (int)p->pid);
 		break;
 	case WORKER_STOPPING:
-		if (!p->leader_alive && a->from != WORKER_STOPPING)
+		/* Stopped before it was forked, it has no death: the slot holds its predecessor. */
+		if (!p->leader_alive && a->from != WORKER_STOPPING &&
+			p->id == s->core.workers[a->worker].id)
 			worker_ended(s, a);
 		else
 			worker_stops(s, a);

@@ -230,6 +230,42 @@ def _():
     equal([w["state"] for w in one.workers("web")], ["running"] * 2, "states")
 
 
+@test("a worker that ends by itself while it waits to be replaced is replaced all the same; a task reruns")
+def _():
+    text = """
+        [baton]
+        [program:web]
+        command = {}
+        startsecs = 300ms
+        workers = 2
+        [program:task]
+        command = sh -c "exit {}"
+        startsecs = 0
+        autorestart = no
+    """
+    one = Instance(text.format("%(here)s/web", 0), start=False)
+    with open(one.path("web"), "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\ntrap 'exit 0' TERM USR1\nsleep 1000 & wait\n")
+    os.chmod(one.path("web"), 0o755)
+    one.start()
+    one.wait_for("ready=web")
+    before = pids(one, "web")
+    one.write(text.format("sleep 999", 3))
+    mark = hup(one)
+    # One is being replaced, for 300 ms; the other one ends with 0 meanwhile: it would stay so.
+    now = wait_until(lambda: [w for w in one.workers("web") if w["pid"] in before.values()
+                              and w["state"] == "running"][:1]
+                     if len({w["pid"] for w in one.workers("web")} & set(before.values())) == 1
+                     else None, 5, "one worker of the old version")
+    os.kill(now[0]["pid"], signal.SIGUSR1)
+    one.wait_log("web: every worker is of the new version", since=mark)
+    one.wait_for("ready=web", 5)
+    for name, pid in pids(one, "web").items():
+        equal(command_of(pid), "sleep 999", f"command of {name}")
+    task = one.worker("task:0")
+    equal((task["state"], task["last_exit"]["code"]), ("exited", 3), "the changed task, run again")
+
+
 @test("a program put in is started, one taken out is stopped and gone")
 def _():
     base = """
