@@ -170,8 +170,10 @@ static void info_text(const struct lock_site *site)
 		for (size_t i = 0; i < v->executor_count; i++) {
 			const struct store_executor *x = &v->executors[i];
 			output_cell(&t, STRONG, "executor");
-			output_cell(&t, PLAIN, "%s: %s (pid %lld), term %lld", x->program,
-				x->worker, (long long)x->pid, (long long)x->term);
+			/* None with promote = respawn: the row was written before the process. */
+			snprintf(text, sizeof(text), " (pid %lld)", (long long)x->pid);
+			output_cell(&t, PLAIN, "%s: %s%s, term %lld", x->program, x->worker,
+				x->pid > 0 ? text : "", (long long)x->term);
 		}
 		if (v->floor != FLOOR_OK) {
 			snprintf(text, sizeof(text), "%s (term %lld)", floor_names[v->floor],
@@ -223,7 +225,10 @@ static bool add_term(const struct store_executor *of, int64_t ended_us, const ch
 		output_duration((ended_us - of->since_us) / 1000, lasted, sizeof(lasted));
 	output_cell(&h->table, PLAIN, "%lld", (long long)of->term);
 	output_cell(&h->table, PLAIN, "%s", of->worker[0] ? of->worker : "-");
-	output_cell(&h->table, PLAIN, "%lld", (long long)of->pid);
+	if (of->pid > 0)
+		output_cell(&h->table, PLAIN, "%lld", (long long)of->pid);
+	else
+		output_cell(&h->table, PLAIN, "-");
 	output_cell(&h->table, PLAIN, "%s", hostname);
 	/* To the second: 80 columns are few for seven of them. */
 	output_time(of->since_us, since, sizeof(since));

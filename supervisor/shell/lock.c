@@ -241,7 +241,10 @@ static void fill_request(
 		if (p != NULL) {
 			snprintf(to->worker, sizeof to->worker, "%s",
 				report_worker_name(s, from->worker));
-			to->pid = p->id != 0 ? p->pid : 0;
+			/* What is respawned as executor has no pid yet; the one it has will end. */
+			if (p->id != 0 && s->core.programs[from->program].settings->promote !=
+						  PROMOTE_RESPAWN)
+				to->pid = p->pid;
 		}
 	}
 }
