@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "conf/units.h"
 #include "supervisor/cli/output.h"
@@ -145,7 +146,9 @@ int cli_reload(struct cli *c)
 	if (rc != 0)
 		return rc;
 	plan = json_object_get(result, "plan");
-	json_array_foreach(plan, i, line) printf("%s\n", json_string_value(line));
+	/* On a terminal its lines were there already, as progress. */
+	if (cli_has(c, OPTION_NO_WAIT) || !isatty(STDOUT_FILENO) || !isatty(STDERR_FILENO))
+		json_array_foreach(plan, i, line) printf("%s\n", json_string_value(line));
 	if (json_array_size(plan) == 0)
 		printf("nothing changed\n");
 	printf("%s: generation %lld\n", cli_has(c, OPTION_NO_WAIT) ? "started" : "done",

@@ -94,6 +94,9 @@ static void plan_program(struct lines *l, const struct config_change *c, enum di
 		[DIFF_REMOVED] = "stopped and taken out"};
 	const char *text = c->text != NULL ? c->text : "";
 
+	if (class == DIFF_ROLL && c->class != DIFF_ROLL)
+		text = text[0] != '\0' ? text : "roll_on_reload = always";
+
 	if (class == DIFF_SAME)
 		return;
 	add_line(l, "%s: %s%s%s%s", c->program, words[class], text[0] != '\0' ? " (" : "", text,

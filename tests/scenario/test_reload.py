@@ -443,8 +443,10 @@ def _():
     plain, web, kept = (pids(one, n) for n in ("plain", "web", "kept"))
     url = one.url()
     with one.events() as events:
-        hup(one)
+        mark = hup(one)
         most = down_at_once(events, "web", lambda line: line.get("event") == "program.note")
+    contains("\n".join(one.lines[mark:]),
+             "web: replaced one worker at a time (roll_on_reload = always)", "the plan says why")
     equal(most, 1, "workers down at the same time")
     equal(pids(one, "plain"), plain, "the program without sockets")
     equal(pids(one, "kept"), kept, "roll_on_reload = changed")
