@@ -1,4 +1,4 @@
-/* The only switch from action to side effect. */
+/* The only place where actions become side effects. */
 #include "supervisor/shell/state.h"
 
 static void exit_loop(struct supervisor *s, int status)
@@ -7,6 +7,32 @@ static void exit_loop(struct supervisor *s, int status)
 	hooks_end(s);
 	s->exit_status = s->stage_status != 0 ? s->stage_status : status;
 	loop_stop(s->loop);
+}
+
+static void apply_to_lock(struct supervisor *s, const struct action *a)
+{
+	switch (a->kind) {
+	case ACTION_REQUEST:
+		lock_request(s, a);
+		break;
+	case ACTION_GUARD_UNLOCK:
+		lock_guard_unlock(s, a->number);
+		break;
+	case ACTION_GUARD_MARK:
+		lock_guard_mark(s, a->number);
+		break;
+	case ACTION_WAIT_GUARD:
+		lock_wait_guard(s, a->number);
+		break;
+	case ACTION_ARM:
+		lock_arm(s, a);
+		break;
+	case ACTION_DISARM:
+		lock_disarm(s, a->program);
+		break;
+	default:
+		break;
+	}
 }
 
 static void apply(struct supervisor *s, const struct action *a)
@@ -34,22 +60,12 @@ static void apply(struct supervisor *s, const struct action *a)
 		reap_collect(s, a);
 		break;
 	case ACTION_REQUEST:
-		lock_request(s, a);
-		break;
 	case ACTION_GUARD_UNLOCK:
-		lock_guard_unlock(s, a->number);
-		break;
 	case ACTION_GUARD_MARK:
-		lock_guard_mark(s, a->number);
-		break;
 	case ACTION_WAIT_GUARD:
-		lock_wait_guard(s, a->number);
-		break;
 	case ACTION_ARM:
-		lock_arm(s, a);
-		break;
 	case ACTION_DISARM:
-		lock_disarm(s, a->program);
+		apply_to_lock(s, a);
 		break;
 	case ACTION_PAGE_SHOW:
 		channel_show(s, a);

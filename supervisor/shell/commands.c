@@ -145,23 +145,16 @@ static bool scale_count(struct request *r, int from, int *ret_to)
 {
 	json_t *workers = json_object_get(r->json, "workers");
 	const char *text = json_string_value(workers);
-	char *end;
-	long n;
+	char *end = NULL;
+	json_int_t n;
 
-	if (json_is_integer(workers)) {
-		n = (long)json_integer_value(workers);
-	} else if (text != NULL) {
-		n = strtol(text, &end, 10);
-		if (*text == '\0' || *end != '\0') {
-			fail(r, "usage", "how many workers? N, +N or -N");
-			return false;
-		}
-		if (*text == '+' || *text == '-')
-			n += from;
-	} else {
+	n = text != NULL ? strtol(text, &end, 10) : json_integer_value(workers);
+	if (text != NULL ? *text == '\0' || *end != '\0' : !json_is_integer(workers)) {
 		fail(r, "usage", "how many workers? N, +N or -N");
 		return false;
 	}
+	if (text != NULL && (*text == '+' || *text == '-'))
+		n += from;
 	if (n < 0 || n > MOST_WORKERS) {
 		fail(r, "usage", "a program has 0 to 10000 workers");
 		return false;
@@ -240,8 +233,10 @@ static bool handoff_program(struct request *r, int *ret_program, int *ret_worker
 			fail(r, code, e.text);
 			return false;
 		}
-		found = t.items[0].program;
-		*ret_worker = t.items[0].worker;
+		if (t.count > 0) { /* "all" of nothing */
+			found = t.items[0].program;
+			*ret_worker = t.items[0].worker;
+		}
 		targets_release(&t);
 	}
 	for (int i = 0; i < r->s->core.program_slots && found < 0; i++) {

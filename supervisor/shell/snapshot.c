@@ -9,7 +9,18 @@
 
 static json_t *text_or_null(const char *text)
 {
-	return text != NULL && text[0] != '\0' ? json_string(text) : json_null();
+	char ascii[512];
+	json_t *o;
+
+	if (text == NULL || text[0] == '\0')
+		return json_null();
+	o = json_string(text);
+	if (o != NULL)
+		return o;
+	snprintf(ascii, sizeof ascii, "%s", text); /* a worker's STATUS= may be anything */
+	for (char *at = ascii; *at != '\0'; at++)
+		*at = (signed char)*at < 0 ? '?' : *at;
+	return json_string(ascii);
 }
 
 static json_t *time_or_null(int64_t wall_us)
