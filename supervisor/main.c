@@ -87,12 +87,10 @@ static int cli_run(struct cli *c)
 	char *path = NULL, *text = NULL;
 	struct run_options options = {
 		.force = cli_force(c),
+		.detach = cli_has(c, OPTION_DETACH),
 		.control_path = cli_has(c, OPTION_SOCKET) ? c->values[OPTION_SOCKET] : NULL,
 	};
 
-	if (cli_has(c, OPTION_DETACH))
-		return cli_fail(c, CLI_USAGE, "use systemd, `nohup baton run &` or a container",
-			"--detach: not supported yet");
 	if (cli_run_has_command(c)) {
 		int rc = cli_run_text(c, &path, &text);
 

@@ -33,7 +33,7 @@ enum cli_exit {
 	X(HELP, "help", 'h', NULL, "this help")                                                    \
 	X(VERSION, "version", 0, NULL, "print the version")                                        \
 	X(JSON, "json", 0, NULL, "one JSON document instead of text")                              \
-	X(DETACH, "detach", 'd', NULL, "go to the background")                                     \
+	X(DETACH, "detach", 'd', NULL, "go to the background once it runs")                        \
 	X(NATIVE, "native", 0, NULL, "read the file as baton's own")                               \
 	X(COMPAT, "compat", 0, NULL, "read the file as supervisord does")                          \
 	X(DUMP, "dump", 0, NULL, "print the whole configuration with its defaults")                \

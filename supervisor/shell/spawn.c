@@ -65,6 +65,10 @@ static int open_stream(struct spawn *sp, int which, int pair[2], enum config_out
 {
 	struct supervisor *s = sp->supervisor;
 
+	if (s->detached && kind == OUTPUT_INHERIT && s->booted->logfile[0] != '\0') {
+		kind = OUTPUT_PATH; /* there is no standard output any more */
+		path = s->booted->logfile;
+	}
 	if (logs_sink_open(s->logs, kind, path, which + 1, sp->config->childlogdir, sp->worker.name,
 		    &sp->sinks[which], e) < 0)
 		return e->code;

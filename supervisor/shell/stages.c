@@ -11,23 +11,42 @@
 #include "supervisor/shell/state.h"
 
 /* --- configuration, directories, log ------------------------------------------------------- */
+/* What a pidfile says: a number, or nothing. Anything else is somebody's file, not to be emptied.
+ */
+static int read_pidfile(int fd, const char *path, long *ret_pid, struct err *e)
+{
+	char text[32] = "", *end = text;
+	struct stat st;
+	ssize_t n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? pread(fd, text, sizeof text - 1, 0)
+							       : -1;
+
+	*ret_pid = n > 0 ? strtol(text, &end, 10) : 0;
+	if (n < 0 || n == sizeof text - 1 || end[strspn(end, " \n")] != '\0' || *ret_pid < 0)
+		return err_set(e, ERR_CONFIG,
+			"pidfile '%s' is no pidfile: it is left alone, name another one", path);
+	return 0;
+}
+
 static int open_pidfile(struct supervisor *s, struct err *e)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	const char *path = s->config->pidfile;
 	struct stat there, ours;
+	long pid = 0;
 	int fd;
 
 	if (path[0] == '\0')
 		return 0;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
 	if (fd < 0)
 		return err_set(
 			e, ERR_SYSTEM, "cannot open pidfile '%s': %s", path, strerror(errno));
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
+		(void)read_pidfile(fd, path, &pid, e);
 		close(fd);
 		return err_set(e, ERR_BUSY,
-			"pidfile '%s' is locked: another supervisor runs with it", path);
+			"pidfile '%s' is locked: another supervisor runs with it (pid %ld)", path,
+			pid);
 	}
 	/* One that was ending may have removed it between our open and our lock. */
 	if (stat(path, &there) < 0 || fstat(fd, &ours) < 0 || there.st_ino != ours.st_ino ||
@@ -35,6 +54,13 @@ static int open_pidfile(struct supervisor *s, struct err *e)
 		close(fd);
 		return open_pidfile(s, e);
 	}
+	if (read_pidfile(fd, path, &pid, e) < 0) {
+		close(fd);
+		return e->code;
+	}
+	if (pid > 0)
+		logs_event(s->logs, LOGS_INFO, "pidfile.stale", NULL, 0,
+			"the pidfile '%s' was left behind by pid %ld: replaced", path, pid);
 	if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0) {
 		close(fd);
 		return err_set(
@@ -149,6 +175,7 @@ void stages_up(struct supervisor *s, int stage)
 	if (!e.ok) {
 		logs_event(s->logs, LOGS_ERROR, "supervisor.stage_failed", NULL, 0,
 			"cannot start (%s): %s", stage_name((enum core_stage)stage), err.text);
+		detach_say(s, err.text);
 		e.number = err.code == ERR_CONFIG ? 78 : 1;
 		s->stage_status = (int)e.number;
 	}

@@ -77,7 +77,7 @@ struct lock_state {
 	int64_t guard_inode, guard_epoch; /* the byte that is locked; 0 = none */
 	int table_fd;
 	struct deadman_table *table;
-	int armed_program[DEADMAN_EXECUTORS]; /* deadman slot -> program slot; -1 = free */
+	int armed_program[DEADMAN_EXECUTORS];   /* deadman slot -> program slot; -1 = free */
 	int64_t arm_sent_ns[DEADMAN_EXECUTORS]; /* 0 = it has said that it is armed */
 	struct store_settings settings;
 	struct store_view view; /* the last one with a row; for status and for people */
@@ -141,6 +141,8 @@ struct supervisor {
 	struct control *control;
 	struct notify *notify;
 	struct parent parent;
+	bool detached; /* run -d: nobody reads our standard output */
+	int detach_fd; /* to whom waits for the start; -1 = nobody */
 	struct commands *commands;
 	struct hook_process hooks[HOOK_PROCESSES];
 	struct oom_counter oom;
@@ -286,6 +288,13 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 /* The configuration as it is now, from the file or the command line. */
 int reload_read(struct supervisor *s, struct config **ret_config, struct errlist *findings);
 void reload_result_release(struct reload_result *r);
+
+/* detach.c: run -d. 0 in the background process, 1 in the one that was started (RET_STATUS: its
+ * exit status, the start is decided), -1 on an error that was said. */
+int detach(struct supervisor *s, int *ret_status);
+void detach_say(struct supervisor *s, const char *text); /* an error, to whom waits */
+void detach_end(struct supervisor *s, int status);       /* the start is decided */
+void detach_check(struct supervisor *s);                 /* after events */
 
 /* parent.c: what is told to systemd above us */
 void parent_init(struct supervisor *s);

@@ -202,6 +202,7 @@ static void drain(void *context)
 		handle_queue(s);
 	while (!s->exiting && lease_now_ns() < until_ns && spawn_next(s));
 	parent_check(s);
+	detach_check(s);
 	if (s->exiting)
 		return;
 	if (s->changed) {
@@ -405,7 +406,7 @@ int supervisor_run(const struct run_options *o)
 	struct err e;
 	int status;
 
-	s->null_fd = -1;
+	s->null_fd = s->detach_fd = -1;
 	(void)getrlimit(RLIMIT_NOFILE, &s->nofile);
 	status = load(s, o);
 	if (status != 0) {
@@ -413,14 +414,20 @@ int supervisor_run(const struct run_options *o)
 		config_unref(s->booted);
 		return status;
 	}
+	if (o->detach && detach(s, &status) != 0)
+		return status;
 	raise_descriptors();
 	if (init(s, &e) < 0) {
 		fprintf(stderr, "baton: cannot start: %s\n", e.text);
+		detach_say(s, e.text);
+		detach_end(s, 1);
 		return 1;
 	}
 	if (!supervisor_has_room(s, EVENT_BOOT, -1, 0, NULL)) {
 		fprintf(stderr, "baton: cannot start: the configuration has more than %d workers\n",
 			PROCESS_SLOTS);
+		detach_say(s, "cannot start: the configuration has too many workers");
+		detach_end(s, 78);
 		return 78;
 	}
 	supervisor_post(s, &boot);
@@ -428,6 +435,7 @@ int supervisor_run(const struct run_options *o)
 	if (!s->exiting)
 		loop_run(s->loop);
 	status = s->exit_status;
+	detach_end(s, status != 0 ? status : 1);
 	release(s);
 	return status;
 }

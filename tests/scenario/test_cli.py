@@ -62,7 +62,6 @@ def _():
         fails(2, "not supported yet", "help", command)
     fails(2, "exec: not supported yet", "exec", "--database", "x", "--", "ls", "-l")
     fails(2, "logs: not supported yet", "logs", "-f", "web")
-    fails(2, "not supported yet", "run", "--detach")
     fails(2, "not supported yet", "check", "--plan")
     fails(2, "not supported yet", "restart", "--rolling", "web")
     fails(2, "not supported yet", "reload", "--changed-only")

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """`baton run`: its signals, systemd above it, no file, the background, the pidfile, the user."""
 
+import contextlib
 import os
 import pwd
 import random
@@ -474,6 +475,128 @@ def _():
         r = baton("run", *arguments, cwd=where, status=2)
         contains(r.err, words, f"{arguments}")
     equal(os.listdir(where), [], "files made")
+
+
+# --- in the background, pidfile ----------------------------------------------------------------
+BACK = """
+    [baton]
+    {}
+    pidfile = %(here)s/one.pid
+    [program:web]
+    command = sh -c 'echo said by web; exec sleep 1000'
+    startsecs = 0
+"""
+
+
+@contextlib.contextmanager
+def background(one, *arguments):
+    """`run -d` of ONE to its end: its result; the instance is stopped afterwards."""
+    r = baton("run", "-d", "-c", one.config, "-s", one.socket, *arguments, cwd=one.folder)
+    try:
+        yield r
+    finally:
+        with contextlib.suppress(OSError, EOFError, ControlError):
+            pid = one.status()["instance"]["pid"]
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)          # it is ours: orphans come to this process
+
+
+@test("-d returns when it runs: own session, no terminal, output in the log file")
+def _():
+    one = Instance(BACK.format("logfile = %(here)s/one.log"), start=False)
+    with background(one) as r:
+        equal((r.status, r.err), (0, ""), "status, errors")
+        pid = int(re.search(r"running in the background \(pid (\d+)\)", r.out).group(1))
+        with open(one.path("one.pid"), encoding="ascii") as f:
+            equal(f.read(), f"{pid}\n", "pidfile")
+        equal(one.status()["instance"]["pid"], pid, "pid in status")
+        equal(os.getsid(pid), pid, "session")
+        equal([os.readlink(f"/proc/{pid}/fd/{n}") for n in range(3)], ["/dev/null"] * 3, "0, 1, 2")
+        one.wait_for("ready=web")
+        log = one.path("one.log")
+        wait_until(lambda: "web:0 | said by web" in open(log, encoding="utf-8").read(), 5, "output")
+        os.rename(log, log + ".1")
+        os.kill(pid, signal.SIGUSR1)
+        wait_until(lambda: os.path.exists(log), 5, "a new log")
+        one.call("restart", targets=["web"], wait=True)
+        wait_until(lambda: "web:0 | said by web" in open(log, encoding="utf-8").read(), 5,
+                   "output in the new log")
+    check(not os.path.exists(one.path("one.pid")), "the pidfile is left")
+
+
+@test("-d without a log file warns; also for a command without a file")
+def _():
+    one = Instance(BACK.format(""), start=False)
+    with background(one) as r:
+        equal(r.status, 0, "exit status")
+        contains(r.err, "no logfile is set", "warning")
+    two = Alone(arguments=["-d", "--", "sleep", "1000"], start=False)
+    r = baton("run", "-d", "-s", two.socket, "--", "sleep", "1000", cwd=two.folder, status=0)
+    pid = two.status()["instance"]["pid"]
+    os.kill(pid, signal.SIGTERM)
+    os.waitpid(pid, 0)
+
+
+@test("-d: what prevents the start is printed, with its exit status")
+def _():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for extra, status, words in (("wrong = yes", 78, "wrong"),
+                                     ("logfile = %(here)s/no/such.log", 1, "such.log"),
+                                     ("directory = %(here)s/no", 78, "not an existing directory")):
+            one = Instance(BACK.format(extra), start=False)
+            with background(one) as r:
+                equal(r.status, status, f"exit status with {extra}: {r}")
+                contains(r.err, words, "error")
+            check(not os.path.exists(one.socket), "the control socket is left")
+        one = Instance(BACK.format(f"[socket:http]\n    listen = 127.0.0.1:{port}\n    [baton]"),
+                       start=False)
+        with background(one) as r:
+            equal(r.status, 1, f"exit status with a port that is taken: {r}")
+            contains(r.err, str(port), "error")
+    reap()
+
+
+def reap():
+    """The background processes that failed are children of ours by now."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+@test("pidfile: the second is refused with the pid, a stale one replaced, another file left alone")
+def _():
+    one = Instance(BACK.format(""))
+    pidfile = one.path("one.pid")
+    for detach in ([], ["-d"]):
+        r = baton("run", *detach, "-c", one.config, "-s", one.path("two.sock"), status=1)
+        check(re.search(rf"one\.pid' is locked: another supervisor runs with it \(pid {one.pid}\)",
+                        r.err), f"error {r.err!r}")
+    with open(pidfile, encoding="ascii") as f:
+        equal(f.read(), f"{one.pid}\n", "the first one's pidfile")
+    one.kill()
+    check(os.path.exists(pidfile), "a pidfile after kill -9")
+    old = one.pid
+    one.start()
+    one.wait_log(rf"left behind by pid {old}: replaced")
+    with open(pidfile, encoding="ascii") as f:
+        equal(f.read(), f"{one.pid}\n", "the new pidfile")
+    one.stop()
+    check(not os.path.exists(pidfile), "a pidfile after the end")
+    for text in ("root:x:0:0\n", "12 13\n", "-4\n", "x" * 4000, "1" * 40):
+        with open(pidfile, "w", encoding="ascii") as f:
+            f.write(text)
+        r = baton("run", "-c", one.config, "-s", one.socket, status=78)
+        contains(r.err, "is no pidfile", "error")
+        with open(pidfile, encoding="ascii") as f:
+            equal(f.read(), text, "the file")
+    with open(pidfile, "w", encoding="ascii") as f:
+        f.write("")
+    one.start()
+    equal(one.stop(), 0, "exit status")
+    reap()
 
 
 # --- the user ----------------------------------------------------------------------------------
