@@ -100,6 +100,7 @@ struct executor {
 	enum executor_state state;
 	int64_t since_ns;
 	const char *reason;
+	const char *given_up; /* why the last one drained: what the history says of its term */
 	int64_t deadline_ns;
 	int worker; /* slot; -1 = none */
 	uint64_t term;

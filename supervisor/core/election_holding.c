@@ -295,6 +295,7 @@ static bool send_promote(struct core *c)
 		c->election.request.program = i;
 		c->election.request.worker = p->executor.worker;
 		c->election.request.new_term = c->election.term + 1;
+		c->election.request.reason = p->executor.given_up;
 		p->executor.committing = true;
 		election_push(c);
 		return true;

@@ -39,6 +39,8 @@ void executor_enter(struct core *c, struct program *p, enum executor_state s, co
 	x->since_ns = c->now_ns;
 	x->reason = reason;
 	x->deadline_ns = 0;
+	if (s == EXECUTOR_DRAINING)
+		x->given_up = reason;
 	if (s == EXECUTOR_NONE) {
 		x->worker = -1;
 		x->arm_by_ns = 0;

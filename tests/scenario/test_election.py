@@ -74,7 +74,7 @@ def _():
     check(sorted(took)[2] < 1000, f"took {took} ms")
     log.check_terms()
     reasons = [h["reason"] for h in json.loads(one.cli("lock", "history", "--json").out)]
-    check(len(reasons) >= 6, f"history: {reasons}")
+    check(len(reasons) >= 6 and reasons.count("died") == 5, f"history: {reasons}")
 
 
 @test("what the dead executor left behind is killed before the next one is told")
