@@ -158,7 +158,7 @@ def _():
     w = d["programs"][1]["workers"][0]
     equal((w["restarts"], w["last_exit"]["signal"]), (1, 9), "other:0 (restarts, last signal)")
     equal([w["executor"] for w in d["programs"][0]["workers"]].count(True), 1, "executors")
-    equal(state_of(w["pid"]), "S", "state of the pid of other:0")
+    equal(command_of(w["pid"]), "sleep 1000", "command of the pid of other:0")
     two = Instance(PLAIN, name="two")
     d = json.loads(two.cli("status", "--json", status=0).out)
     equal((d["lock"], d["executors"], d["executor"]), (None, [], None), "without an election")
@@ -439,10 +439,12 @@ def _():
     p = subprocess.Popen([BATON, "start", "web", "-s", one.socket], stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE, text=True)
     one.wait_log("web: waits for db, db:started")
+    err = p.stderr.readline()
+    equal(err, "web waits for db, db:started\n", "what it said while it waited")
     one.call("start", targets=["db"], wait=True)
     out, err = p.communicate(timeout=5)
     equal(p.returncode, 0, "exit status of the start that waited")
-    equal(err, "web waits for db, db:started\n", "what it said while it waited")
+    equal(err, "", "what it said afterwards")
     check(re.match("web:0 +running", out), f"what it said at the end: {out!r}")
     with one.control() as c:
         number = c.send("start", targets=["slow"], wait=True)
