@@ -58,7 +58,10 @@ SONAME := libbaton.so.0
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-all: $(BUILD)/baton $(BUILD)/libbaton.a $(BUILD)/$(SONAME) $(BUILD)/baton.pc
+# Found from the place of the program, $(BUILD) as it is installed.
+PRELOAD := $(BUILD)/share/baton/node/baton-preload.js
+
+all: $(BUILD)/baton $(BUILD)/libbaton.a $(BUILD)/$(SONAME) $(BUILD)/baton.pc $(PRELOAD)
 
 help:
 	@sed -n 's/^#> //p' Makefile
@@ -101,6 +104,10 @@ $(BUILD)/$(SONAME): $(CLIENT_OBJ) worker/libbaton.map
 		-o $@ $(CLIENT_OBJ)
 	@ln -sf $(SONAME) $(BUILD)/libbaton.so
 
+$(PRELOAD): contrib/node/baton-preload.js
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+
 # Written anew each time, for `make` and then `make install PREFIX=/usr`.
 $(BUILD)/baton.pc: worker/baton.pc.in FORCE
 	@mkdir -p $(@D)
@@ -118,7 +125,7 @@ $(BENCH_BIN) $(HELPER_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libparts.a $(CLIEN
 tests: all $(UNIT_BIN) $(SIM_BIN) $(HELPER_BIN)
 
 # The unit tests and the simulation of one build (the sanitizer build calls this one again).
-check-unit: $(UNIT_BIN) $(SIM_BIN)
+check-unit: $(UNIT_BIN) $(SIM_BIN) $(PRELOAD)
 
 check: deps
 	@sh tests/run.sh
@@ -156,6 +163,7 @@ install: all
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
 		$(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
 		$(DESTDIR)$(DATADIR)/examples $(DESTDIR)$(DATADIR)/python/baton \
+		$(DESTDIR)$(DATADIR)/node \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BUILD)/baton $(DESTDIR)$(BINDIR)/baton
 	install -m 644 $(BUILD)/libbaton.a $(DESTDIR)$(LIBDIR)/libbaton.a
@@ -169,6 +177,7 @@ install: all
 	install -m 644 conf/baton.ini $(DESTDIR)$(DATADIR)/baton.ini
 	install -m 644 conf/examples/*.ini conf/examples/*.py $(DESTDIR)$(DATADIR)/examples/
 	install -m 644 contrib/python/baton/*.py $(DESTDIR)$(DATADIR)/python/baton/
+	install -m 644 contrib/node/baton-preload.js $(DESTDIR)$(DATADIR)/node/baton-preload.js
 	install -m 644 contrib/completion/baton.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/baton
 

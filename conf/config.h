@@ -133,7 +133,8 @@ struct config_program {
 	 * server takes them on top of the arguments that name the same descriptors: gunicorn closes
 	 * one and fails on the second. */
 	bool listen_variables;
-	int group_priority; /* of its [group:]; its own priority when it is in none */
+	bool blocking_sockets; /* its preset's server cannot wait on a socket that does not block */
+	int group_priority;    /* of its [group:]; its own priority when it is in none */
 
 	const struct config_section *raw; /* for config_worker_build and diff; opaque */
 };

@@ -156,6 +156,20 @@ static void give_prefixed(struct walk *w, const struct schema_row *row)
 	}
 }
 
+static bool preset_sets_variables(struct walk *w)
+{
+	size_t count = 0;
+	const char **listen;
+
+	if (!w->p || !w->p->raw->preset)
+		return false;
+	listen = arena_zero(w->a, (w->p->socket_count + 1) * sizeof(*listen));
+	for (size_t i = 0; i < w->p->socket_count; i++)
+		listen[i] = "";
+	preset_environment(w->a, w->p->raw->preset, listen, w->p->socket_count, &count);
+	return count > 0;
+}
+
 /* numprocs and workers are one setting under two names. */
 static bool is_other_name(struct walk *w, const struct schema_row *row)
 {
@@ -183,8 +197,8 @@ static void give_rows(struct walk *w, enum schema_section kind)
 		if ((row->type == TYPE_NONE || row->flags & SCHEMA_LATER) &&
 			s.source == SOURCE_DEFAULT)
 			continue;
-		if (s.source == SOURCE_DEFAULT && strcmp(row->key, "environment") == 0 && w->p &&
-			w->p->raw->preset && w->p->raw->preset->environment)
+		if (s.source == SOURCE_DEFAULT && strcmp(row->key, "environment") == 0 &&
+			preset_sets_variables(w))
 			s.source = SOURCE_PRESET;
 		give(w, &s, row->key);
 	}

@@ -82,6 +82,13 @@ static void check_executor(struct loader *l, const struct config_program *p)
 		say(l, p, false, "demote_signal", "must differ from promote_signal");
 }
 
+static const char *directory_of(struct loader *l, const struct config_worker *w)
+{
+	return w->directory[0]           ? w->directory
+	       : l->config->directory[0] ? l->config->directory
+					 : ".";
+}
+
 static void check_fast(
 	struct loader *l, const struct config_program *p, const struct config_worker *w)
 {
@@ -95,10 +102,8 @@ static void check_fast(
 	if (p->shell &&
 		words_split(&l->scratch, w->command, WORDS_POSIX, &words, &count, NULL) == 0)
 		argv = words;
-	why = fastcheck(&l->scratch, argv, w->environment, w->environment_count,
-		w->directory[0]           ? w->directory
-		: l->config->directory[0] ? l->config->directory
-					  : ".");
+	why = fastcheck(
+		&l->scratch, argv, w->environment, w->environment_count, directory_of(l, w));
 	if (why)
 		say(l, p, true, "command", why);
 }
@@ -203,12 +208,33 @@ static void check_command_words(
 			"it to say that it is meant so",
 			syntax);
 	}
-	if (!p->raw->preset)
+}
+
+static void check_preset(
+	struct loader *l, const struct config_program *p, const struct config_worker *w)
+{
+	const struct preset *preset = p->raw->preset;
+	const char *wrapper, *missing, *drops;
+
+	if (!preset || !w->argv)
 		return;
 	if (p->shell)
 		say(l, p, false, "shell", "cannot be combined with 'preset'");
-	if ((int)p->socket_count > p->raw->preset->most_sockets)
+	if (preset->most_sockets && (int)p->socket_count > preset->most_sockets)
 		say(l, p, false, "sockets", "more than this server can take");
+	missing = preset_missing(&l->scratch, preset, p->socket_count);
+	if (missing)
+		say(l, p, false, "preset", missing);
+	drops = preset_drops_requests(&l->scratch, preset, w->argv, directory_of(l, w));
+	if (drops)
+		say(l, p, true, "command", drops);
+	wrapper = preset_wrapper(preset, w->argv);
+	if (wrapper)
+		say(l, p, true, "command",
+			arena_printf(&l->scratch,
+				"%s starts the server as a child of its own: sockets and stop "
+				"signal do not reach it; run the server itself ('%s FILE')",
+				wrapper, p->preset));
 }
 
 /* --- one program ----------------------------------------------------------------------------- */
@@ -228,6 +254,7 @@ static void look_at_worker(void *argument)
 
 	worker_build_run(f->build);
 	check_command_words(l, p, w);
+	check_preset(l, p, w);
 	check_fast(l, p, w);
 	check_runnable(l, p, w);
 	if (p->stdout_kind == OUTPUT_PATH && w->stdout_path[0])

@@ -266,15 +266,13 @@ static void load_preset(struct context *x)
 	if (!preset)
 		load_report(x->l, false, x->section, &s, "'%.60s' is no preset; there are %s", text,
 			preset_names());
-	else if (!preset->built)
-		load_report(x->l, !x->l->native, x->section, &s,
-			"'%.60s' is not supported yet; there are %s", text, preset_names());
 	else
 		x->raw->preset = preset;
 	if (!x->raw->preset)
 		return;
 	x->p->preset = preset->name;
 	x->p->listen_variables = !preset->no_listen_variables;
+	x->p->blocking_sockets = preset->blocking_sockets;
 }
 
 static void load_rlimits(struct context *x)

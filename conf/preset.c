@@ -1,48 +1,156 @@
+/* The servers that baton knows: a row each. What stands here was tried with the real program. */
 #include "conf/preset.h"
 
 #include <signal.h>
 #include <string.h>
 
-static const struct config_pair gunicorn_settings[] = {
-	{"stopsignal", "TERM"},
-	{"stopwaitsecs", "35s"}, /* graceful_timeout is 30 s */
-	{NULL, NULL},
-};
-static const struct config_pair uvicorn_settings[] = {
-	{"stopsignal", "TERM"},
-	{"stopwaitsecs", "35s"}, /* it has no grace of its own: it waits for its requests */
-	{NULL, NULL},
-};
 /* Output at once, not when a buffer of 8 KiB is full. */
 static const struct config_pair python_environment[] = {{"PYTHONUNBUFFERED", "1"}, {NULL, NULL}};
+
+/* Above the grace of the server itself: gunicorn and php-fpm end what takes longer than theirs;
+ * uvicorn, puma, nginx wait for their requests without a limit of their own. */
+static const struct config_pair term_settings[] = {
+	{"stopsignal", "TERM"},
+	{"stopwaitsecs", "35s"},
+	{NULL, NULL},
+};
+static const struct config_pair quit_settings[] = {
+	{"stopsignal", "QUIT"},
+	{"stopwaitsecs", "35s"},
+	{NULL, NULL},
+};
+/* Servers that load the application for a second or more before they can fail: what ends within
+ * startsecs is a failed start. */
+static const struct config_pair slow_term_settings[] = {
+	{"stopsignal", "TERM"},
+	{"stopwaitsecs", "35s"},
+	{"startsecs", "3s"},
+	{NULL, NULL},
+};
+/* Its own limit of a request, and of a graceful stop, is 60 s, and is set in its file only. */
+static const struct config_pair unicorn_settings[] = {
+	{"stopsignal", "QUIT"},
+	{"stopwaitsecs", "60s"},
+	{"startsecs", "3s"},
+	{NULL, NULL},
+};
+
 static const int gunicorn_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGTERM, SIGUSR1, SIGUSR2,
 	SIGWINCH, SIGTTIN, SIGTTOU, SIGCHLD, 0};
 static const int uvicorn_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTTIN, SIGTTOU, 0};
+static const int hypercorn_signals[] = {SIGINT, SIGTERM, 0};
+static const int puma_signals[] = {
+	SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGURG, SIGCHLD, 0};
+static const int unicorn_signals[] = {
+	SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU, SIGCHLD, 0};
+static const int uwsgi_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGURG,
+	SIGTSTP, SIGTTIN, SIGTTOU, SIGALRM, SIGCHLD, 0};
+static const int node_signals[] = {SIGUSR1, SIGINT, SIGTERM, SIGHUP, SIGPROF, 0};
+static const int nginx_signals[] = {
+	SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM, SIGIO, SIGCHLD, 0};
+static const int php_fpm_signals[] = {SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, 0};
+static const int go_signals[] = {SIGINT, SIGQUIT, SIGTERM, SIGABRT, SIGURG, SIGPROF, 0};
+
+static const char *const gunicorn_bind[] = {"-b", "--bind", NULL};
+static const char *const uvicorn_bind[] = {"--fd", "--uds", "--host", "--port", NULL};
+static const char *const puma_bind[] = {"-b", "--bind", "-p", "--port", NULL};
+static const char *const unicorn_bind[] = {"-l", "--listen", "-o", "--host", "-p", "--port", NULL};
+static const char *const uwsgi_bind[] = {"-s", "--socket", "--uwsgi-socket", "--http",
+	"--http-socket", "--http11-socket", "--https", "--https-socket", "--fastcgi-socket",
+	"--scgi-socket", NULL};
+
+/* baton's workers are the workers: each server has one. */
+static const struct preset_words gunicorn_words[] = {
+	{.unless = {"-w", "--workers"}, .words = {"-w", "1"}},
+	{.words = {NULL}},
+};
+static const struct preset_words hypercorn_words[] = {
+	{.unless = {"-w", "--workers"}, .words = {"--workers", "1"}},
+	{.words = {NULL}},
+};
+static const struct preset_words puma_words[] = {
+	/* no cluster, whatever its file says */
+	{.unless = {"-w", "--workers"}, .words = {"-w", "0"}},
+	/* only: without what its file binds */
+	{.unless = {"--bind-to-activated-sockets"},
+		.words = {"--bind-to-activated-sockets", "only"},
+		.with_sockets = true},
+	{.words = {NULL}},
+};
+/* By itself uwsgi takes TERM for a reload, and INT, QUIT, TERM with --die-on-term drop the request
+ * that is being answered; only its master stops gracefully, and only when it is told so. */
+static const struct preset_words uwsgi_words[] = {
+	{.unless = {"-M", "--master"}, .words = {"--master"}},
+	{.unless = {"-p", "--processes", "--workers"}, .words = {"--processes", "1"}},
+	{.unless = {"--worker-reload-mercy"}, .words = {"--worker-reload-mercy", "30"}},
+	{.words = {"--hook-master-start", "unix_signal:15 gracefully_kill_them_all"}},
+	{.words = {NULL}},
+};
+static const struct preset_words php_fpm_words[] = {
+	{.unless = {"-F", "--nodaemonize"}, .words = {"-F"}},
+	{.words = {NULL}},
+};
+
+static const char *const node_wrappers[] = {
+	"npm", "npx", "yarn", "yarnpkg", "pnpm", "pm2", "pm2-runtime", "forever", "nodemon", NULL};
 
 static const struct preset presets[] = {
 	{.name = "gunicorn",
-		.built = true,
-		.settings = gunicorn_settings,
+		.settings = term_settings,
 		.environment = python_environment,
 		.signals = gunicorn_signals,
-		.most_sockets = 64,
 		.no_listen_variables = true,
-		.bind_options = {"-b", "--bind", NULL}},
+		.bind_options = gunicorn_bind,
+		.words = gunicorn_words,
+		.listen = {"--bind", "fd://%zu"}},
 	{.name = "uvicorn",
-		.built = true,
-		.settings = uvicorn_settings,
+		.settings = term_settings,
 		.environment = python_environment,
 		.signals = uvicorn_signals,
 		.most_sockets = 1,
-		.bind_options = {"--fd", "--host", "--port"}},
-	{.name = "hypercorn"},
-	{.name = "puma"},
-	{.name = "unicorn"},
-	{.name = "uwsgi"},
-	{.name = "node"},
-	{.name = "nginx"},
-	{.name = "php-fpm"},
-	{.name = "go"},
+		.bind_options = uvicorn_bind,
+		.listen = {"--fd", "%zu"}},
+	{.name = "hypercorn",
+		.settings = slow_term_settings,
+		.environment = python_environment,
+		.signals = hypercorn_signals,
+		.bind_options = gunicorn_bind,
+		.words = hypercorn_words,
+		.listen = {"--bind", "fd://%zu"}},
+	{.name = "puma",
+		.settings = slow_term_settings,
+		.signals = puma_signals,
+		.bind_options = puma_bind,
+		.words = puma_words},
+	{.name = "unicorn",
+		.settings = unicorn_settings,
+		.signals = unicorn_signals,
+		.bind_options = unicorn_bind},
+	{.name = "uwsgi",
+		.settings = slow_term_settings,
+		.environment = python_environment,
+		.signals = uwsgi_signals,
+		.no_listen_variables = true,
+		.bind_options = uwsgi_bind,
+		.words = uwsgi_words,
+		.listen = {"--http-socket", "fd://%zu"},
+		.listen_with = {"--protocol", "--socket"}},
+	{.name = "node",
+		.settings = term_settings,
+		.signals = node_signals,
+		.variable = PRESET_NODE_OPTIONS,
+		.wrappers = node_wrappers},
+	{.name = "nginx",
+		.settings = quit_settings,
+		.signals = nginx_signals,
+		.variable = PRESET_NGINX},
+	{.name = "php-fpm",
+		.settings = quit_settings,
+		.signals = php_fpm_signals,
+		.words = php_fpm_words,
+		.blocking_sockets = true,
+		.variable = PRESET_FPM_SOCKETS},
+	{.name = "go", .settings = term_settings, .signals = go_signals},
 };
 
 const struct preset *preset_find(const char *name)
@@ -56,7 +164,7 @@ const struct preset *preset_find(const char *name)
 
 const char *preset_names(void)
 {
-	return "gunicorn, uvicorn";
+	return "gunicorn, uvicorn, hypercorn, puma, unicorn, uwsgi, node, nginx, php-fpm, go";
 }
 
 const char *preset_value(const struct preset *p, const char *key)
@@ -66,70 +174,4 @@ const char *preset_value(const struct preset *p, const char *key)
 			return s->value;
 	}
 	return NULL;
-}
-
-/* Whether WORD is the option: "-b", "-bX" for a short one; "--bind", "--bind=X" for a long one.
- * The value is in *RET_VALUE, NULL when it is the next word. */
-static bool is_option(const char *word, const char *option, const char **ret_value)
-{
-	size_t bytes = strlen(option);
-
-	*ret_value = NULL;
-	if (strncmp(word, option, bytes) != 0)
-		return false;
-	if (option[1] != '-') {
-		if (word[bytes])
-			*ret_value = word + bytes + (word[bytes] == '=');
-		return true;
-	}
-	if (word[bytes] == '=')
-		*ret_value = word + bytes + 1;
-	return !word[bytes] || word[bytes] == '=';
-}
-
-const char *preset_option(char *const *argv, const char *option)
-{
-	const char *found = NULL, *value;
-
-	for (size_t i = 0; argv[i]; i++) {
-		if (is_option(argv[i], option, &value))
-			found = value ? value : argv[i + 1] ? argv[i + 1] : "";
-	}
-	return found;
-}
-
-const char *preset_own_bind(const struct preset *p, char *const *argv)
-{
-	for (size_t i = 1; argv[0] && argv[i]; i++) {
-		for (size_t j = 0; j < 3 && p->bind_options[j]; j++) {
-			const char *value;
-			if (is_option(argv[i], p->bind_options[j], &value))
-				return p->bind_options[j];
-		}
-	}
-	return NULL;
-}
-
-char **preset_arguments(struct arena *a, const struct preset *p, char *const *argv,
-	size_t socket_count, size_t *ret_count)
-{
-	char **words = arena_zero(a, (2 * socket_count + 3) * sizeof(*words));
-	size_t n = 0;
-
-	if (strcmp(p->name, "gunicorn") == 0) {
-		/* baton's workers are the workers: each gunicorn has one. */
-		if (!preset_option(argv, "-w") && !preset_option(argv, "--workers")) {
-			words[n++] = arena_strdup(a, "-w");
-			words[n++] = arena_strdup(a, "1");
-		}
-		for (size_t i = 0; i < socket_count; i++) {
-			words[n++] = arena_strdup(a, "--bind");
-			words[n++] = arena_printf(a, "fd://%zu", 3 + i);
-		}
-	} else if (strcmp(p->name, "uvicorn") == 0 && socket_count > 0) {
-		words[n++] = arena_strdup(a, "--fd");
-		words[n++] = arena_strdup(a, "3");
-	}
-	*ret_count = n;
-	return words;
 }

@@ -11,25 +11,60 @@
 #include "conf/arena.h"
 #include "conf/config.h"
 
+enum { PRESET_MOST_WORDS = 4 };
+
+struct preset_words {                          /* appended to the command */
+	const char *unless[PRESET_MOST_WORDS]; /* one of these options stands there already */
+	const char *words[PRESET_MOST_WORDS];  /* a NULL first word ends the list */
+	bool with_sockets;                     /* only then */
+};
+
+enum preset_variable { /* one whose value depends on the sockets */
+	PRESET_NO_VARIABLE,
+	PRESET_NODE_OPTIONS,
+	PRESET_NGINX,
+	PRESET_FPM_SOCKETS,
+};
+
 struct preset {
 	const char *name;
-	bool built;
 	const struct config_pair *settings; /* of [program:], ended by a NULL key */
 	const struct config_pair *environment;
-	const int *signals; /* that mean something else to the server; ended by 0 */
-	int most_sockets;
-	bool no_listen_variables;    /* they would be taken beside the appended arguments */
-	const char *bind_options[3]; /* what must not stand beside `sockets`; NULL-terminated */
+	const int *signals;              /* that mean something else to the server; ended by 0 */
+	int most_sockets;                /* 0 = as many as there are */
+	bool no_listen_variables;        /* they would be taken beside the appended arguments */
+	bool blocking_sockets;           /* its accept(2) must wait */
+	const char *const *bind_options; /* what must not stand beside `sockets` */
+	const struct preset_words *words;
+	const char *listen[2];      /* option and value, for each socket; %zu is the descriptor */
+	const char *listen_with[2]; /* with this option, another option than listen[0] */
+	enum preset_variable variable;
+	const char *const *wrappers; /* programs that start the server as a child of theirs */
 };
 
 /* NULL = no such preset. */
 const struct preset *preset_find(const char *name);
-const char *preset_names(void); /* of those that are built, for messages */
+const char *preset_names(void); /* for messages */
 /* The value that the preset gives the key, or NULL. */
 const char *preset_value(const struct preset *p, const char *key);
 /* Words to append to the command for SOCKET_COUNT listeners from descriptor 3 on. */
 char **preset_arguments(struct arena *a, const struct preset *p, char *const *argv,
 	size_t socket_count, size_t *ret_count);
+/* Variables for one worker, below the program's own in rank. LISTEN: the sockets' addresses. */
+struct config_pair *preset_environment(struct arena *a, const struct preset *p,
+	const char *const *listen, size_t socket_count, size_t *ret_count);
+/* PAIRS is the worker's whole environment: a list that the preset adds to (NODE_OPTIONS) keeps what
+ * the file, or else the environment of this process, says. */
+void preset_join(struct arena *a, const struct preset *p, struct config_pair *pairs, size_t count,
+	size_t socket_count);
+/* What the preset needs and baton's installation does not have, as a sentence; or NULL. */
+const char *preset_missing(struct arena *a, const struct preset *p, size_t socket_count);
+/* Why a graceful stop of the server would not be one, from its own file, looked for in DIRECTORY;
+ * in the arena, or NULL. */
+const char *preset_drops_requests(
+	struct arena *a, const struct preset *p, char *const *argv, const char *directory);
+/* The program in front of the server that keeps sockets and signals from it ("npm"), or NULL. */
+const char *preset_wrapper(const struct preset *p, char *const *argv);
 /* The bind option in ARGV that would compete with `sockets`, or NULL. */
 const char *preset_own_bind(const struct preset *p, char *const *argv);
 

@@ -110,7 +110,7 @@ ROW("directory", SPECIAL, "", NULL, NO_BOUNDS, ROLL, WORKER, NOWHERE, NULL, "Wor
 ROW("umask", OCTAL, "", NULL, NO_BOUNDS, ROLL, 0, PROGRAM(umask), NULL, "File mode creation mask; by default baton's")
 ROW("serverurl", NONE, "AUTO", NULL, NO_BOUNDS, NONE, SCHEMA_NO_EFFECT, NOWHERE, NULL, "supervisord's SUPERVISOR_SERVER_URL")
 ROW("sockets", SPECIAL, "", NULL, NO_BOUNDS, ROLL, OWN, NOWHERE, NULL, "Names of [socket:] sections, passed from descriptor 3 on")
-ROW("preset", SPECIAL, "", NULL, NO_BOUNDS, ROLL, OWN, NOWHERE, NULL, "gunicorn or uvicorn: signals, stop time, variables and listen arguments that fit the server")
+ROW("preset", SPECIAL, "", NULL, NO_BOUNDS, ROLL, OWN, NOWHERE, NULL, "The server (gunicorn, uvicorn, hypercorn, puma, unicorn, uwsgi, node, nginx, php-fpm, go): what fits it is set")
 ROW("executor", WORD, "no", NULL, NO_BOUNDS, ROLL, OWN, PROGRAM(executor), "no|candidate|only", "candidate: one of its ready workers is the executor; only: one worker over all instances")
 ROW("promote", WORD, "notify", NULL, NO_BOUNDS, ROLL, OWN, PROGRAM(promote), "notify|signal|respawn", "How a worker is told that it is the executor")
 ROW("promote_signal", SIGNAL, "", NULL, NO_BOUNDS, LIVE, OWN, PROGRAM(promote_signal), NULL, "Signal of a promotion")

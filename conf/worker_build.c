@@ -113,19 +113,32 @@ static size_t add(struct ranked *all, size_t n, const struct config_pair *pairs,
 	return n + count;
 }
 
+/* What the preset sets, for the addresses of this worker's sockets. */
+static struct config_pair *preset_pairs(struct worker_build *b, size_t *ret_count)
+{
+	const struct config_program *p = program_of(b);
+	const char **listen = arena_zero(b->arena, (p->socket_count + 1) * sizeof(*listen));
+
+	*ret_count = 0;
+	if (!p->raw->preset)
+		return NULL;
+	for (size_t i = 0; i < p->socket_count; i++)
+		listen[i] = b->listen && b->listen[i] ? b->listen[i]
+						      : b->config->sockets[p->sockets[i]].listen;
+	return preset_environment(b->arena, p->raw->preset, listen, p->socket_count, ret_count);
+}
+
 /* Lowest rank first: baton's, the preset's, the program's file, the program's own. */
 static void merge_environment(
 	struct worker_build *b, const struct config_pair *own, size_t own_count)
 {
 	const struct config *c = b->config;
 	const struct config_section *raw = program_of(b)->raw;
-	const struct config_pair *preset = raw->preset ? raw->preset->environment : NULL;
-	size_t preset_count = 0, n = 0, kept = 0;
+	size_t preset_count, n = 0, kept = 0;
+	const struct config_pair *preset = preset_pairs(b, &preset_count);
 	struct config_pair *pairs;
 	struct ranked *all;
 
-	while (preset && preset[preset_count].key)
-		preset_count++;
 	all = arena_zero(b->arena, (c->environment_count + preset_count +
 					   raw->file_environment_count + own_count + 1) *
 					   sizeof(*all));
@@ -144,6 +157,8 @@ static void merge_environment(
 		pairs[i].key = arena_strdup(b->arena, all[i].pair.key);
 		pairs[i].value = arena_strdup(b->arena, all[i].pair.value);
 	}
+	if (raw->preset)
+		preset_join(b->arena, raw->preset, pairs, kept, program_of(b)->socket_count);
 	b->worker->environment = pairs;
 	b->worker->environment_count = kept;
 }
@@ -238,7 +253,7 @@ static void append_preset(struct worker_build *b, const struct setting *s)
 	text_init(&command, b->arena);
 	text_puts(&command, b->worker->command);
 	for (size_t i = 0; i < more_count; i++)
-		text_printf(&command, " %s", more[i]);
+		text_printf(&command, strchr(more[i], ' ') ? " '%s'" : " %s", more[i]);
 	b->worker->argv = argv;
 	b->worker->command = text_string(&command);
 }

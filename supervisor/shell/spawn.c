@@ -110,6 +110,8 @@ static int build_descriptors(struct spawn *sp, struct err *e)
 		if (l == NULL)
 			return err_set(e, ERR_SYSTEM, "socket '%s' is not open", name);
 		listener_reassert(&l->listener);
+		if (set->blocking_sockets)
+			(void)fcntl(l->listener.fd, F_SETFL, 0);
 		pass(sp, l->listener.fd, next++);
 	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp->channel) < 0)

@@ -183,6 +183,83 @@ static void test_presets(void **state)
 		"./uvicorn app:app --fd 3");
 }
 
+/* The command and one variable of another server, with the sockets' addresses as they are bound. */
+static void added(const char *program, const char *command, const char *key, const char *value)
+{
+	static const char *const listen[] = {"[::1]:8000", "unix:/run/b"};
+	struct conf_test t;
+	struct config_worker w;
+	char text[512];
+
+	snprintf(text, sizeof(text), SOCKETS "[program:web]\n%s\n", program);
+	with_servers(&t, text);
+	assert_loaded(&t);
+	build(&t, 0, 0, listen, &w);
+	assert_string_equal(w.command, command);
+	if (value)
+		assert_string_equal(variable(&w, key), value);
+	else
+		assert_null(variable(&w, key));
+	config_worker_release(&w);
+	conf_test_close(&t);
+}
+
+static void test_more_presets(void **state)
+{
+	(void)state;
+	unsetenv("NODE_OPTIONS");
+	added("command=./puma\npreset=puma\nsockets=a b",
+		"./puma -w 0 --bind-to-activated-sockets only", "NGINX", NULL);
+	added("command=./puma -w 1 --bind-to-activated-sockets\npreset=puma\nsockets=a",
+		"./puma -w 1 --bind-to-activated-sockets", "NGINX", NULL);
+	added("command=./puma\npreset=puma", "./puma -w 0", "NGINX", NULL);
+	added("command=./puma -M --workers 1\npreset=uwsgi\nsockets=b",
+		"./puma -M --workers 1 --worker-reload-mercy 30 --hook-master-start "
+		"'unix_signal:15 gracefully_kill_them_all' --http-socket fd://3",
+		"PYTHONUNBUFFERED", "1");
+	added("command=./puma -M -p1 --worker-reload-mercy=5 --protocol uwsgi\npreset=uwsgi\n"
+	      "sockets=b",
+		"./puma -M -p1 --worker-reload-mercy=5 --protocol uwsgi --hook-master-start "
+		"'unix_signal:15 gracefully_kill_them_all' --socket fd://3",
+		"PYTHONUNBUFFERED", "1");
+	added("command=./puma\npreset=nginx\nsockets=a b", "./puma", "NGINX", "3;4;");
+	added("command=./puma\npreset=nginx", "./puma", "NGINX", "");
+	added("command=./puma\npreset=nginx\nenvironment=NGINX=\"9;\"", "./puma", "NGINX", "9;");
+	added("command=./puma\npreset=php-fpm\nsockets=a b", "./puma -F", "FPM_SOCKETS",
+		"::1:8000=3,/run/b=4");
+	added("command=./puma -F\npreset=php-fpm", "./puma -F", "FPM_SOCKETS", NULL);
+	added("command=./puma\npreset=node", "./puma", "NODE_OPTIONS", NULL);
+	added("command=./puma\npreset=go\nsockets=a", "./puma", "NODE_OPTIONS", NULL);
+}
+
+static void test_node_options(void **state)
+{
+	static const char *const inherited[] = {NULL, "", "--inherited"};
+	struct conf_test t;
+	struct config_worker w;
+
+	(void)state;
+	for (size_t i = 0; i < 6; i++) {
+		char wanted[64], text[256];
+		const char *got, *others = i >= 3 ? "--own" : i == 2 ? "--inherited" : "";
+		if (inherited[i % 3])
+			setenv("NODE_OPTIONS", inherited[i % 3], 1);
+		snprintf(text, sizeof(text),
+			SOCKETS "[program:web]\ncommand=./puma\npreset=node\nsockets=a\n%s\n",
+			i >= 3 ? "environment=NODE_OPTIONS=\"--own\"" : "");
+		with_servers(&t, text);
+		assert_loaded(&t);
+		build(&t, 0, 0, NULL, &w);
+		got = variable(&w, "NODE_OPTIONS");
+		snprintf(wanted, sizeof(wanted), "%s%s--require=", others, others[0] ? " " : "");
+		assert_memory_equal(got, wanted, strlen(wanted));
+		assert_non_null(strstr(got, "/share/baton/node/baton-preload.js"));
+		config_worker_release(&w);
+		conf_test_close(&t);
+		unsetenv("NODE_OPTIONS");
+	}
+}
+
 static void refused_server(const char *text, const char *part)
 {
 	struct conf_test t;
@@ -204,6 +281,12 @@ static void test_preset_errors(void **state)
 	refused_server(SOCKETS "[program:web]\ncommand = ./uvicorn a:a\npreset = uvicorn\n"
 			       "sockets = a b\n",
 		"more than this server");
+	refused_server(SOCKETS "[program:web]\ncommand = ./puma -p 80\npreset = puma\n"
+			       "sockets = a\n",
+		"'-p' beside 'sockets'");
+	refused_server(SOCKETS "[program:web]\ncommand = ./puma --http-socket=:80\n"
+			       "preset = uwsgi\nsockets = a\n",
+		"'--http-socket' beside 'sockets'");
 	refused_server(GUNICORN " a:a\npreset = gunicorn\nshell = yes\n", "'preset'");
 	refused_server(GUNICORN " a:a\npreset = gunicorn\nexecutor = candidate\npromote = signal\n"
 				"promote_signal = USR2\ndemote_signal = RTMIN+1\n",
@@ -311,6 +394,8 @@ int main(void)
 		cmocka_unit_test(test_shell),
 		cmocka_unit_test(test_late_errors),
 		cmocka_unit_test(test_presets),
+		cmocka_unit_test(test_more_presets),
+		cmocka_unit_test(test_node_options),
 		cmocka_unit_test(test_preset_errors),
 		cmocka_unit_test(test_fast_check),
 		cmocka_unit_test(test_fast_check_of_gunicorns_file),

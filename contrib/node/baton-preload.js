@@ -1,0 +1,78 @@
+'use strict';
+// Loaded before the application (NODE_OPTIONS=--require, `preset = node`): listen(PORT) of an
+// unmodified server takes the socket that baton passed for that port; other ports listen
+// themselves. The stop signal then lets such a server finish its requests, unless the application
+// handles that signal itself.
+
+const net = require('net');
+const { isMainThread } = require('worker_threads');
+
+// HOST:PORT=FD;/PATH=FD, with the addresses as they are bound. Only of the process that baton
+// started: its children inherit the variables but not the descriptors.
+function passed() {
+  const sockets = new Map();
+  if (!isMainThread || process.env.LISTEN_PID !== String(process.pid)) return sockets;
+  for (const item of (process.env.SERVER_STARTER_PORT || '').split(';')) {
+    const [, address, fd] = /^(.+)=(\d+)$/.exec(item) || [];
+    if (address === undefined) continue;
+    const port = /:(\d+)$/.exec(address);
+    sockets.set(port && !address.startsWith('/') ? Number(port[1]) : address, Number(fd));
+  }
+  return sockets;
+}
+
+const sockets = passed();
+const servers = new Set();
+let stopping = false;
+const original = net.Server.prototype.listen;
+
+// What listen() was asked for, as a key of `sockets`; undefined: something else.
+function wanted(first) {
+  const options = first !== null && typeof first === 'object' ? first : undefined;
+  const place = options ? options.port ?? options.path : first;
+  if (options && (options._handle || options.handle || options.fd >= 0)) return undefined;
+  if (typeof place === 'number') return place;
+  if (typeof place !== 'string') return undefined;
+  return /^\d+$/.test(place) ? Number(place) : place;
+}
+
+function end() {
+  process.removeListener('SIGTERM', stop);
+  process.kill(process.pid, 'SIGTERM'); // the default, as if nobody had listened
+}
+
+function stop() {
+  if (stopping || process.listenerCount('SIGTERM') > 1) return; // the application's own decides
+  stopping = true;
+  if (servers.size === 0) end();
+  setInterval(() => {
+    for (const server of servers) {
+      if (server.closeIdleConnections) server.closeIdleConnections();
+    }
+  }, 50).unref();
+  for (const server of servers) {
+    server.close(() => {
+      servers.delete(server);
+      if (servers.size === 0) end();
+    });
+    if (server.closeIdleConnections) server.closeIdleConnections();
+  }
+}
+
+function listen(...args) {
+  const key = wanted(args[0]);
+  const fd = key === undefined ? undefined : sockets.get(key);
+  if (fd === undefined) return original.apply(this, args);
+  sockets.delete(key); // closing the server closes the descriptor
+  const options = args[0] !== null && typeof args[0] === 'object' ? args[0] : {};
+  const { signal, backlog = args.slice(1).find((a) => typeof a === 'number') } = options;
+  const callback = args[args.length - 1];
+  // First in the row: it sees whether the application has a handler, also one of process.once().
+  if (!process.listeners('SIGTERM').includes(stop)) process.prependListener('SIGTERM', stop);
+  servers.add(this);
+  this.once('close', () => servers.delete(this));
+  return original.call(this, { fd, signal, backlog },
+    ...(typeof callback === 'function' ? [callback] : []));
+}
+
+if (sockets.size > 0) net.Server.prototype.listen = listen;
