@@ -327,7 +327,7 @@ def lock_owner(database):
     return 0 if kind == fcntl.F_UNLCK else pid
 
 
-@test("a keeper frozen inside its transaction blocks all for 8 s at most; its journal is rolled back")
+@test("a keeper frozen inside its transaction blocks all for 8 s at most; it is rolled back")
 def _():
     one, log, first, database = begin()
     two = Instance(text_with(database, log), name="two")

@@ -58,7 +58,7 @@ def _():
     check(second.term > first.term, f"term {second.term} after {first.term}")
 
 
-@test("deleted with all side files while the holder is frozen: no other leads before its lease ends")
+@test("deleted with all side files, the holder frozen: no other leads before its lease ends")
 def _():
     one, log, first, database = begin()
     two = Instance(text_with(database, log), name="two")

@@ -11,8 +11,8 @@ lived at this promotion), signal.
 Flags: deaf (never answers demote), stubborn (ignores TERM), silent (never answers promote), busy
 (says busy 1 at promotion, busy 0 on USR1), kin=N (N processes below it, of three sorts), census,
 poison (exits at promotion), garbage (nonsense first), close (closes the channel), late (USR2: a
-child that opens the channel then), leave (USR2: exits), quiet (does not read the channel), unready, watchdog (keeps it fed), orphans=N (N
-double-forked processes that end at once).
+child that opens the channel then), leave (USR2: exits), quiet (does not read the channel), unready
+(never says READY), watchdog (keeps it fed), orphans=N (N double-forked processes that end at once).
 """
 
 import os
@@ -181,7 +181,8 @@ def main():
         if flag.startswith("orphans="):
             orphans(int(flag[8:]))
     if "garbage" in FLAGS:
-        say(b"\0\xff\xfe\x80 binary\n" * 3 + b"promoted x\ndemoted\npromoted 99999999999999999999\n")
+        say(b"\0\xff\xfe\x80 binary\n" * 3)
+        say(b"promoted x\ndemoted\npromoted 99999999999999999999\n")
         say(b"busy -5\nbusy 99999999999999999999999\npromoted 1\ndemoted 1\nword of tomorrow\n")
         say(b"A" * (1 << 20))
         say(b"\n")

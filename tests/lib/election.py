@@ -64,10 +64,6 @@ class Log:
         return last
 
 
-def term_of(line):
-    return line.term
-
-
 def lock_info(config, *arguments, status=0):
     """`baton lock info --json` on the file, needing no instance."""
     return json.loads(baton("lock", "info", "--json", "-c", config, *arguments,

@@ -151,7 +151,7 @@ class Storm:
             self.stop_for(helpers["lock-keeper"], r.uniform(0.05, 1), f"{target.name} keeper")
 
     def settle(self, since):
-        """Until all is as it was: all run, and there is an executor. In time: checked at the end."""
+        """Until all run again and there is an executor. Whether in time is checked at the end."""
         limit = deadline(TTL_MS / 1000 * 3 + 10, "an executor after a fault")
         while self.timers or not self.witness.now():
             self.run_timers()
