@@ -591,6 +591,11 @@ def _():
     one.wait_for("ready=web")
     p = subprocess.Popen([BATON, "events", "-s", one.socket], stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE)
+
+    def listens():      # it does from its first line on
+        one.call("restart", targets=["web:1"], wait=True)
+        return select.select([p.stdout], [], [], 0)[0]
+    wait_until(listens, 10, "the first event of the command line")
     with one.events() as events:
         for cmd in ("stop", "start"):
             one.call(cmd, targets=["other"], wait=True)
