@@ -189,7 +189,7 @@ enum config_force { CONFIG_DETECT, CONFIG_FORCE_NATIVE, CONFIG_FORCE_COMPAT };
 /*
  * Read, expand, validate. FINDINGS gets every error and warning of the file, in file order.
  * Returns 0 and a snapshot with one reference when there was no error (warnings are fine),
- * ERR_CONFIG otherwise. Reads the file, its includes, environment files, gunicorn.conf.py (for
+ * ERR_CONFIG otherwise. Reads the file, its includes, environment files, servers' own files (for
  * warnings), the user database and
  * the environment of this process (%(ENV_X)s); touches nothing else and starts nothing.
  */

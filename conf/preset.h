@@ -74,7 +74,7 @@ const char *preset_option(char *const *argv, const char *option);
 
 /* Why the command, run as a candidate, would multiply or recycle itself behind baton's back; in
  * the arena, or NULL. ENVIRONMENT is the worker's own; the rest it inherits from this process.
- * gunicorn's own configuration file is looked for in DIRECTORY. */
+ * The server's own configuration file is looked for in DIRECTORY. */
 const char *fastcheck(struct arena *a, char *const *argv, const struct config_pair *environment,
 	size_t environment_count, const char *directory);
 

@@ -1,6 +1,8 @@
 /* What one worker gets: its name, arguments, environment; presets and the fast check. */
 #include "tests/lib/conf_test.h"
 
+#include <sys/stat.h>
+
 #include "conf/preset.h"
 
 static void build(const struct conf_test *t, int program, int index, const char *const *listen,
@@ -374,6 +376,54 @@ static void test_fast_check_of_gunicorns_file(void **state)
 	conf_test_close(&t);
 }
 
+static void suspect_file(const char *name, const char *line, const char *command, const char *part)
+{
+	struct conf_test t;
+	char text[256];
+
+	with_servers(&t, "");
+	assert_int_equal(mkdir("config", 0755), 0);
+	conf_test_write(t.folder, name, line);
+	snprintf(
+		text, sizeof(text), "[program:web]\nexecutor = candidate\ncommand = %s\n", command);
+	conf_test_reload(&t, text, CONFIG_DETECT);
+	assert_loaded(&t);
+	if (part)
+		assert_warning(&t, 3, part);
+	else
+		assert_int_equal(t.findings.count, 0);
+	conf_test_close(&t);
+}
+
+static void test_fast_check_of_other_files(void **state)
+{
+	(void)state;
+	unsetenv("WEB_CONCURRENCY");
+	suspect_file("config/puma.rb", "workers 3\n", "./puma", "3 puma workers");
+	suspect_file("config/puma.rb", "workers ENV.fetch('N') { 2 }\n", "./puma", "several puma");
+	suspect_file("config/puma.rb", "workers_x 3\n# workers 2\n", "./puma", NULL);
+	suspect_file("config/puma.rb", "  workers 3\n", "./puma -w 0", NULL);
+	suspect_file("config/puma.rb", "workers 3\n", "./puma\npreset = puma", NULL);
+	suspect_file("p.rb", "preload_app!\n", "./puma -C p.rb", "in its master");
+	suspect_file("u.rb", "worker_processes 4\n", "/usr/bin/env ./unicorn -c u.rb", "4 unicorn");
+	suspect_file("u.rb", "worker_processes 1\npreload_app false\n",
+		"/usr/bin/env ./unicorn -c u.rb", NULL);
+	suspect_file(
+		"u.ini", "[uwsgi]\nprocesses = 8\n", "/usr/bin/env uwsgi --ini u.ini", "8 uwsgi");
+	suspect_file("u.ini", "[uwsgi]\nprocesses = 8\n",
+		"/usr/bin/env uwsgi-core --ini u.ini -p 1", NULL);
+	suspect_file("u.ini", "[uwsgi]\nworkers = 8\n",
+		"/usr/bin/env uwsgi --ini u.ini\npreset = uwsgi", NULL);
+	suspect_file("n.conf", "worker_processes auto;\n", "/usr/bin/env nginx -c n.conf",
+		"several nginx workers");
+	suspect_file("n.conf", "worker_processes 1;\n", "/usr/bin/env nginx -c n.conf", NULL);
+	suspect_file("f.conf", "[www]\npm.max_children = 5\n", "/usr/bin/env php-fpm8.2 -y f.conf",
+		"5 php-fpm workers");
+	suspect("command = /usr/bin/env pm2-runtime -i 4 a.js", NULL);
+	suspect("command = /usr/bin/env pm2 start -i 4 a.js", "4 pm2 workers");
+	suspect("command = /usr/bin/env hypercorn --workers 2 a:a", "2 hypercorn workers");
+}
+
 static void test_workers_auto(void **state)
 {
 	struct conf_test t;
@@ -399,6 +449,7 @@ int main(void)
 		cmocka_unit_test(test_preset_errors),
 		cmocka_unit_test(test_fast_check),
 		cmocka_unit_test(test_fast_check_of_gunicorns_file),
+		cmocka_unit_test(test_fast_check_of_other_files),
 		cmocka_unit_test(test_workers_auto),
 	};
 
