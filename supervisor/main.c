@@ -90,23 +90,28 @@ static int cli_run(struct cli *c)
 		.detach = cli_has(c, OPTION_DETACH),
 		.control_path = cli_has(c, OPTION_SOCKET) ? c->values[OPTION_SOCKET] : NULL,
 	};
+	int status = 0;
 
-	if (cli_run_has_command(c)) {
-		int rc = cli_run_text(c, &path, &text);
-
-		if (rc != 0 || cli_has(c, OPTION_PRINT_CONFIG))
-			return rc;
-		options.config_text = text;
-		options.force = CONFIG_FORCE_NATIVE;
-	} else if (c->word_count > 0) {
-		return cli_usage(c, "unexpected '%s': a command stands behind --", c->words[0]);
-	}
-	options.config_path = text ? path : cli_config_path(c);
-	if (!options.config_path)
+	if (!cli_run_has_command(c)) {
+		if (c->word_count > 0)
+			return cli_usage(
+				c, "unexpected '%s': a command stands behind --", c->words[0]);
+		options.config_path = cli_config_path(c);
+		if (options.config_path)
+			return supervisor_run(&options);
 		return cli_fail(c, CLI_CONFIG,
 			"give one with -c FILE, or a command: baton run -w 4 -- COMMAND...",
 			"there is neither ./baton.ini nor /etc/baton/baton.ini");
-	return supervisor_run(&options);
+	}
+	status = cli_run_text(c, &path, &text);
+	options.config_path = path;
+	options.config_text = text;
+	options.force = CONFIG_FORCE_NATIVE;
+	if (status == 0 && !cli_has(c, OPTION_PRINT_CONFIG))
+		status = supervisor_run(&options);
+	free(path);
+	free(text);
+	return status;
 }
 
 static int check_usage(const struct cli *c)

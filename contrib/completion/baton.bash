@@ -12,7 +12,8 @@ _baton() {
 		-c | --config | -s | --socket)
 			find+=("${COMP_WORDS[i]}" "${COMP_WORDS[++i]}")
 			;;
-		--for | --timeout | -n | --limit) ((i++)) ;;
+		--for | --timeout | -n | --limit | -w | --workers | -b | --bind | --preset | --name) ((i++)) ;;
+		--) return ;; # words of another command
 		-*) ;;
 		*) command=${command:-${COMP_WORDS[i]}} ;;
 		esac
@@ -27,7 +28,7 @@ _baton() {
 		mapfile -t COMPREPLY < <(compgen -W "executor role=holder ready=" -- "$current")
 		return
 		;;
-	--timeout | -n | --limit) return ;;
+	--timeout | -n | --limit | -w | --workers | -b | --bind | --preset | --name) return ;;
 	esac
 	if [[ $current == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$("$baton" help ${command:+"$command"} 2>/dev/null |

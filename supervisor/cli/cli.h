@@ -142,7 +142,8 @@ int cli_timeout(struct cli *c, int64_t *ret_ms);
 /* Whether `run` was given a command, or options of one, in place of a file. */
 bool cli_run_has_command(const struct cli *c);
 /* The configuration that the command line stands for, checked (and printed for --print-config), and
- * the file that it takes the place of; both to be freed. 0 or the exit status, after a message. */
+ * the file that it takes the place of. 0 or the exit status, after a message; whatever it is, both
+ * are to be freed and must be NULL before. */
 int cli_run_text(struct cli *c, char **ret_path, char **ret_text);
 
 /* --- commands; main.c has their table */

@@ -193,21 +193,18 @@ static int check_text(const struct cli *c, const char *path, const char *text)
 
 int cli_run_text(struct cli *c, char **ret_path, char **ret_text)
 {
+	const char *name = cli_has(c, OPTION_NAME) ? c->values[OPTION_NAME] : "baton";
 	int rc = check_options(c);
-	char *text, *path = NULL;
 
 	if (rc != 0)
 		return rc;
-	text = make_text(c);
-	if (text == NULL || asprintf(&path, "%s.ini",
-				    cli_has(c, OPTION_NAME) ? c->values[OPTION_NAME] : "baton") < 0)
+	*ret_text = make_text(c);
+	if (*ret_text == NULL || asprintf(ret_path, "%s.ini", name) < 0) {
+		*ret_path = NULL;
 		return cli_fail(c, CLI_FAILED, NULL, "out of memory");
-	rc = check_text(c, path, text);
-	if (rc != 0)
-		return rc;
-	if (cli_has(c, OPTION_PRINT_CONFIG))
-		fputs(text, stdout);
-	*ret_path = path;
-	*ret_text = text;
-	return 0;
+	}
+	rc = check_text(c, *ret_path, *ret_text);
+	if (rc == 0 && cli_has(c, OPTION_PRINT_CONFIG))
+		fputs(*ret_text, stdout);
+	return rc;
 }

@@ -36,13 +36,16 @@ static int wait_for(int fd, pid_t pid)
 	return 1;
 }
 
-static void warn_of_output(const struct config *c)
+static void warn_of_output(const struct supervisor *s)
 {
+	const struct config *c = s->config;
+
 	if (c->logfile[0] == '\0' || strncmp(c->logfile, "/dev/", 5) == 0)
 		fprintf(stderr,
 			"baton: warning: %s: in the background the log and the output of the "
-			"workers go to /dev/null; set 'logfile' in [baton]\n",
-			c->logfile[0] == '\0' ? "no logfile is set" : c->logfile);
+			"workers go to /dev/null; %s'logfile' in [baton]\n",
+			c->logfile[0] == '\0' ? "no logfile is set" : c->logfile,
+			s->config_text != NULL ? "write a file (--print-config) with " : "set ");
 }
 
 static int redirect(struct err *e)
@@ -62,7 +65,7 @@ int detach(struct supervisor *s, int *ret_status)
 	struct err e;
 	pid_t pid;
 
-	warn_of_output(s->config);
+	warn_of_output(s);
 	fflush(NULL);
 	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
 		fprintf(stderr, "baton: cannot go to the background: %s\n", strerror(errno));

@@ -424,6 +424,10 @@ def _():
     contains(r.out, "web:0", "status")
     baton("shutdown", cwd=two.folder, env=two.env, status=0)
     equal(two.wait_end(), 0, "exit status")
+    for arguments in (["-w", "2", "--", "true"], ["--", "status"]):     # `run` may be left out
+        r = baton("--print-config", *arguments, cwd=two.folder,
+                  status=0 if "true" in arguments else 2)
+        contains(r.out + r.err, f"{arguments[-1]}", "the command")
     baton("status", cwd=two.folder, env=two.env, status=3)
 
 
