@@ -292,9 +292,11 @@ def _():
     check(len(set(answered) & seen) >= 8, f"only {len(answered)} processes answered: {answered}")
     # Kills: what a killed worker had accepted is lost with it, but nobody is refused.
     for _ in range(5):
-        os.kill(one.workers("web")[0]["pid"], signal.SIGKILL)
+        killed = one.worker("web:0")["pid"]
+        os.kill(killed, signal.SIGKILL)
         for _ in range(5):
             socket.create_connection(address, 5).close()
+        wait_until(lambda: one.worker("web:0")["pid"] not in (killed, None), 5, "a successor")
         one.wait_for("ready=web")
 
 
