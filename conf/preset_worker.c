@@ -95,7 +95,7 @@ char **preset_arguments(struct arena *a, const struct preset *p, char *const *ar
 		words[n++] = arena_printf(a, p->listen[1], FIRST_FD + i);
 	}
 	*ret_count = n;
-	return words;
+	return words ? words : arena_zero(a, sizeof(*words));
 }
 
 /* --- environment ----------------------------------------------------------------------------- */
