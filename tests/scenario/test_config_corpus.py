@@ -16,7 +16,8 @@ HELPER = os.path.join(BUILD, "tests", "lib", "ini_dump")
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CORPUS = os.environ.get("BATON_CORPUS", os.path.join(ROOT, "..", "shared", "corpus"))
 MACHINE = re.compile(r"there is no (user|group)|does not exist|not an existing directory|"
-                     r"the environment variable \S+ is not set|no file matches")
+                     r"the environment variable \S+ is not set|no file matches|"
+                     r"unless baton is started as that user")
 VARIABLE = re.compile(r"%\(ENV_(\w+)\)")
 results = []
 
