@@ -309,6 +309,7 @@ def _():
 def _():
     one = Instance(CANDIDATES)
     one.wait_for("ready=web", 10)
+    one.wait_for("ready=other", 10)
     watch = subprocess.Popen([BATON, "status", "--watch", "--json", "-s", one.socket],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
