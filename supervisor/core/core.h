@@ -71,6 +71,7 @@ struct worker {
 	int pid;
 	int exit_code, exit_signal; /* of the last one; code -1 = none yet */
 	bool exit_oom, spawn_failed;
+	bool late; /* killed: it was not ready in time */
 	int failures; /* starts failed in a row */
 	int repeats;  /* early exits in a row */
 	uint64_t restarts;

@@ -121,10 +121,15 @@ bool executor_any_unkillable(const struct core *c)
 
 bool executor_any_possible(const struct core *c)
 {
+	bool any = false;
+
 	for (int i = 0; i < c->program_slots; i++) {
 		const struct program *p = &c->programs[i];
 
-		if (!p->used || !p->executor.exists || p->wanted == 0)
+		if (!p->used || !p->executor.exists)
+			continue;
+		any = true;
+		if (p->wanted == 0)
 			continue;
 		if (p->executor.state != EXECUTOR_NONE)
 			return true;
@@ -136,7 +141,7 @@ bool executor_any_possible(const struct core *c)
 				return true;
 		}
 	}
-	return false;
+	return !any; /* without any such program nobody else would do better */
 }
 
 void executor_extend_all(struct core *c)

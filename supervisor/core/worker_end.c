@@ -119,7 +119,10 @@ static void enter_backoff(struct core *c, struct worker *w)
 	else
 		delay = backoff_doubling(s->restart_backoff_ns, s->restart_backoff_max_ns, n,
 			s->restart_jitter ? core_random(c) : 0);
-	worker_enter(c, w, WORKER_BACKOFF, w->spawn_failed ? "cannot start" : "exited too quickly");
+	worker_enter(c, w, WORKER_BACKOFF,
+		w->late           ? "not ready in time"
+		: w->spawn_failed ? "cannot start"
+				  : "exited too quickly");
 	w->deadline_ns = c->now_ns + (delay > 0 ? delay : 1);
 }
 
@@ -147,7 +150,9 @@ static void come_to_rest(struct core *c, struct worker *w)
 		break;
 	case AFTER_FATAL:
 		worker_enter(c, w, WORKER_FATAL,
-			w->spawn_failed ? "cannot start" : "exited too quickly, too often");
+			w->late           ? "not ready in time, too often"
+			: w->spawn_failed ? "cannot start"
+					  : "exited too quickly, too often");
 		if (p->settings->fatal_retry_ns > 0)
 			w->deadline_ns = c->now_ns + p->settings->fatal_retry_ns;
 		if (p->settings->on_fatal == ON_END_EXIT)

@@ -59,7 +59,7 @@ static void spawn(struct core *c, struct worker *w, bool held, int env, uint64_t
 	w->generation = p->generation;
 	w->tree = true;
 	w->alive = w->ready = w->draining = w->term_sent = w->kill_sent = false;
-	w->waits_promotion = w->spawn_failed = w->execed = false;
+	w->waits_promotion = w->spawn_failed = w->execed = w->late = false;
 	w->held = held;
 	w->pid = 0;
 	w->executor_env = env;
@@ -254,6 +254,7 @@ static void starting_deadline(struct core *c, struct worker *w, const struct eve
 		w->after = w->settings->startretries >= 0 && w->failures > w->settings->startretries
 				   ? AFTER_FATAL
 				   : AFTER_BACKOFF;
+		w->late = true;
 		w->reason = "not ready in time";
 		kill_now(c, w, NULL);
 		return;

@@ -2,7 +2,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "supervisor/core/election_fsm.h"
@@ -10,67 +9,11 @@
 #include "supervisor/core/worker_fsm.h"
 #include "supervisor/shell/state.h"
 
-#define NAMES 8
-
-/* --- times and names ----------------------------------------------------------------------- */
-int64_t report_wall_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
-}
-
-int64_t report_wall_of(int64_t boottime_ns)
-{
-	return report_wall_us() - (lease_now_ns() - boottime_ns) / 1000;
-}
-
-char *report_time(int64_t wall_us, char buf[32])
-{
-	time_t seconds = (time_t)(wall_us / 1000000);
-	struct tm tm;
-	size_t n;
-
-	gmtime_r(&seconds, &tm);
-	n = strftime(buf, 32, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(buf + n, 32 - n, ".%03dZ", (int)(wall_us / 1000 % 1000));
-	return buf;
-}
-
-/* Good until NAMES more are asked for. */
-const char *report_worker_name(const struct supervisor *s, int slot)
-{
-	static char names[NAMES][192];
-	static int next;
-	const struct worker *w;
-
-	if (slot < 0 || slot >= s->core.worker_slots)
-		return "";
-	w = &s->core.workers[slot];
-	next = (next + 1) % NAMES;
-	snprintf(names[next], sizeof names[next], "%s:%d",
-		w->settings != NULL ? w->settings->name : "?", w->index);
-	return names[next];
-}
-
 static const char *program_name(const struct supervisor *s, int slot)
 {
 	return slot >= 0 && slot < s->core.program_slots && s->core.programs[slot].settings != NULL
 		       ? s->core.programs[slot].settings->name
 		       : "";
-}
-
-static void span(int64_t ns, char *buf, size_t bytes)
-{
-	if (ns < 0)
-		ns = 0;
-	if (ns + CORE_MS / 2 < CORE_SECOND)
-		snprintf(buf, bytes, "%d ms", (int)((ns + CORE_MS / 2) / CORE_MS));
-	else if (ns < 120 * CORE_SECOND)
-		snprintf(buf, bytes, "%.1f s", (double)ns / (double)CORE_SECOND);
-	else
-		snprintf(buf, bytes, "%lld min", (long long)(ns / (60 * CORE_SECOND)));
 }
 
 /* --- workers ------------------------------------------------------------------------------- */
@@ -80,7 +23,9 @@ void report_exit(const struct supervisor *s, int slot, char *buf, size_t bytes)
 	const struct process *p = &s->processes[slot];
 	const char *name = w->exit_signal != 0 ? sigabbrev_np(w->exit_signal) : NULL;
 
-	if (w->spawn_failed && p->failure != NULL)
+	if (w->late)
+		snprintf(buf, bytes, "was not ready in time");
+	else if (w->spawn_failed && p->failure != NULL)
 		snprintf(buf, bytes, "could not start: %s", p->failure);
 	else if (w->exit_oom)
 		snprintf(buf, bytes, "was killed by the kernel: out of memory");
@@ -103,7 +48,7 @@ static void worker_ended(struct supervisor *s, const struct action *a)
 		{.key = "signal", .number = w->exit_signal}};
 
 	report_exit(s, a->worker, how, sizeof how);
-	span(lease_now_ns() - w->started_ns, lived, sizeof lived);
+	report_span(lease_now_ns() - w->started_ns, lived, sizeof lived);
 	if (w->spawn_failed) /* how long it lived says nothing: it was not the program yet */
 		logs_event(s->logs, LOGS_WARNING, "worker.died", f, 4, "%s %s", name, how);
 	else
@@ -141,7 +86,7 @@ void report_kill(struct supervisor *s, const struct process *p)
 	if (w->state != WORKER_STOPPING || !w->term_sent ||
 		lease_now_ns() - w->kill_ns >= CORE_SECOND)
 		return;
-	span(lease_now_ns() - w->since_ns, waited, sizeof waited);
+	report_span(lease_now_ns() - w->since_ns, waited, sizeof waited);
 	logs_event(s->logs, LOGS_WARNING, "worker.killing", f, 2,
 		"%s (pid %d) %s within %s of SIG%s: killing %s (stopwaitsecs)", p->name,
 		(int)p->pid, p->leader_alive ? "did not end" : "left processes that did not end",
@@ -165,7 +110,7 @@ static void worker_waits(struct supervisor *s, const struct action *a)
 		{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
 
 	report_exit(s, a->worker, how, sizeof how);
-	span(w->deadline_ns - lease_now_ns(), in, sizeof in);
+	report_span(w->deadline_ns - lease_now_ns(), in, sizeof in);
 	if (w->waits_promotion)
 		logs_event(s->logs, LOGS_DEBUG, "worker.backoff", f, 2, "%s %s", name, a->reason);
 	else if (w->failures > 0 && w->settings->startretries >= 0)
@@ -316,7 +261,7 @@ static void report_held(struct supervisor *s)
 	bool near = s->core.election.view.same_boot && c->fast_takeover;
 
 	report_lock_view(s, who, sizeof who);
-	span(s->core.election.view.ttl_ns, ttl, sizeof ttl);
+	report_span(s->core.election.view.ttl_ns, ttl, sizeof ttl);
 	snprintf(text, sizeof text,
 		"the lock is held by %s. This instance stands by%s: it takes over %s%s. `baton "
 		"lock "

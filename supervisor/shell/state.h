@@ -262,6 +262,8 @@ char *report_time(int64_t wall_us, char buf[32]);
 int64_t report_wall_us(void);
 int64_t report_wall_of(
 	int64_t boottime_ns); /* wall clock, microseconds, of a time of the lease clock */
+/* "250 ms", "3.2 s", "5 min" */
+void report_span(int64_t ns, char *buf, size_t bytes);
 const char *report_worker_name(const struct supervisor *s, int slot);
 
 /* stages.c */

@@ -1,0 +1,60 @@
+/* Times and names as people and documents read them. */
+#include <stdio.h>
+#include <time.h>
+
+#include "supervisor/shell/state.h"
+
+#define NAMES 8
+
+int64_t report_wall_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+int64_t report_wall_of(int64_t boottime_ns)
+{
+	return report_wall_us() - (lease_now_ns() - boottime_ns) / 1000;
+}
+
+char *report_time(int64_t wall_us, char buf[32])
+{
+	time_t seconds = (time_t)(wall_us / 1000000);
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&seconds, &tm);
+	n = strftime(buf, 32, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf + n, 32 - n, ".%03dZ", (int)(wall_us / 1000 % 1000));
+	return buf;
+}
+
+/* Good until NAMES more are asked for. */
+const char *report_worker_name(const struct supervisor *s, int slot)
+{
+	static char names[NAMES][192];
+	static int next;
+	const struct worker *w;
+
+	if (slot < 0 || slot >= s->core.worker_slots)
+		return "";
+	w = &s->core.workers[slot];
+	next = (next + 1) % NAMES;
+	snprintf(names[next], sizeof names[next], "%s:%d",
+		w->settings != NULL ? w->settings->name : "?", w->index);
+	return names[next];
+}
+
+void report_span(int64_t ns, char *buf, size_t bytes)
+{
+	if (ns < 0)
+		ns = 0;
+	if (ns + CORE_MS / 2 < CORE_SECOND)
+		snprintf(buf, bytes, "%d ms", (int)((ns + CORE_MS / 2) / CORE_MS));
+	else if (ns < 120 * CORE_SECOND)
+		snprintf(buf, bytes, "%.1f s", (double)ns / (double)CORE_SECOND);
+	else
+		snprintf(buf, bytes, "%lld min", (long long)(ns / (60 * CORE_SECOND)));
+}
