@@ -182,7 +182,7 @@ install: all
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/baton
 
 clean:
-	rm -rf build
+	rm -rf build contrib/python/baton/__pycache__ tests/lib/__pycache__
 
 -include $(patsubst %.o,%.d,$(PART_OBJ) $(MAIN_OBJ) $(CLIENT_OBJ))
 -include $(patsubst %.c,$(BUILD)/%.d,$(UNIT_SRC) $(SIM_SRC) $(BENCH_SRC) $(HELPER_SRC))
