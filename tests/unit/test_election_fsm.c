@@ -338,6 +338,19 @@ static void test_acquisition_below_the_floor(void **state)
 	assert_int_equal(x->state, EXECUTOR_NONE);
 }
 
+/* A [scheduler] without any candidate program: nobody else would do better. */
+static void test_without_programs_it_stays(void **state)
+{
+	(void)state;
+	f.settings[0] = fix_program("web", 1, EXECUTOR_NO, PROMOTE_NOTIFY);
+	fix_start(1);
+	fix_ready(0);
+	fix_hold();
+	assert_int_equal(e->state, ELECTION_HOLDING);
+	fix_timer(CORE_SECOND);
+	assert_int_equal(e->candidateless_ns, 0);
+}
+
 static void test_step_down_stays_out(void **state)
 {
 	int64_t released;
@@ -396,6 +409,7 @@ int main(void)
 		cmocka_unit_test(test_shorter_ttl),
 		cmocka_unit_test(test_much_shorter_ttl_costs_no_executor),
 		cmocka_unit_test(test_acquisition_below_the_floor),
+		cmocka_unit_test(test_without_programs_it_stays),
 		cmocka_unit_test(test_step_down_stays_out),
 		cmocka_unit_test(test_when_held_exit),
 	};

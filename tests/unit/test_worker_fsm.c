@@ -61,6 +61,7 @@ static void test_not_ready_in_time_is_killed(void **state)
 	fix_dies(0, -1, 9);
 	gone();
 	assert_int_equal(w->state, WORKER_BACKOFF);
+	assert_string_equal(w->reason, "not ready in time"); /* not: killed */
 	assert_true(w->deadline_ns > f.now);
 }
 
