@@ -20,7 +20,8 @@ sys.path[:0] = [os.path.join(HERE, "..", "lib"), PACKAGES]
 import baton  # noqa: E402
 from baton import Baton, BatonError, Demote, NotSupervised, Promote  # noqa: E402
 import fake_supervisor  # noqa: E402
-from harness import BATON, Instance, check, equal, folder, main, skip, test  # noqa: E402
+from harness import (BATON, Instance, check, equal, folder, main, skip, test,  # noqa: E402
+                     wait_until)
 
 STATE_PAUSED = 2      # apscheduler.schedulers.base
 logging.disable(logging.CRITICAL)
@@ -446,6 +447,8 @@ def _():
     one.wait_for("executor", 10)
     term = one.term()
     one.wait_log(rf"promoted {term}\b", 5)
+    # Who has not answered is not asked to stop first, but stopped.
+    wait_until(lambda: one.status()["executors"][0]["answered"], 5)
     one.stop()
     one.wait_log("demoted shutdown", 1)
 
