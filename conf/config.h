@@ -116,6 +116,8 @@ struct config_program {
 	enum config_replace replace;
 	int replace_signal;
 	bool roll_on_reload_always;
+	int surge, max_unavailable; /* of a rollout; not both 0 */
+	int64_t stop_delay_ns;
 
 	struct config_user user;
 	int umask;         /* -1 = inherit */

@@ -227,6 +227,23 @@ static void load_roll(struct context *x)
 		x->p->roll_on_reload_always = word == 1;
 }
 
+/* What cannot run twice at once must not be asked to: a port of its own, for one. */
+static void load_limits(struct context *x)
+{
+	struct setting surge = get(x, "surge"), missing = get(x, "max_unavailable");
+	struct setting command = get(x, "command");
+	bool twice = x->p->socket_count > 0 && !strstr(command.text, "%(process_num)");
+
+	if (surge.source == SOURCE_DEFAULT)
+		x->p->surge = twice &&
+			      (missing.source == SOURCE_DEFAULT || x->p->max_unavailable == 0);
+	if (missing.source == SOURCE_DEFAULT)
+		x->p->max_unavailable = x->p->surge == 0;
+	if (x->p->surge == 0 && x->p->max_unavailable == 0)
+		complain(
+			x, &missing, false, "0 beside surge = 0: no worker could ever be replaced");
+}
+
 static void load_program_sockets(struct context *x)
 {
 	struct setting s;
@@ -400,6 +417,7 @@ static void load_program(
 	load_replace(&x);
 	load_program_sockets(&x);
 	load_roll(&x);
+	load_limits(&x);
 	load_rlimits(&x);
 	load_outputs(&x);
 	s = get(&x, "killasgroup");

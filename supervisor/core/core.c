@@ -6,6 +6,7 @@
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
 #include "supervisor/core/pool.h"
+#include "supervisor/core/rollout_fsm.h"
 #include "supervisor/core/worker_fsm.h"
 
 static const char *const event_names[EVENT_KINDS] = {
@@ -45,6 +46,16 @@ const char *election_state_name(enum election_state s)
 	static const char *const names[] = {
 #define X(name, text) text,
 		ELECTION_STATES(X)
+#undef X
+	};
+	return names[s];
+}
+
+const char *rollout_state_name(enum rollout_state s)
+{
+	static const char *const names[] = {
+#define X(name, text) text,
+		ROLLOUT_STATES(X)
 #undef X
 	};
 	return names[s];
@@ -154,7 +165,8 @@ int core_find_worker(const struct core *c, int program, int index)
 {
 	for (int i = core_next_worker(c, program, -1); i >= 0;
 		i = core_next_worker(c, program, i)) {
-		if (c->workers[i].index == index && !c->workers[i].remove)
+		if (c->workers[i].index == index && !c->workers[i].remove &&
+			!c->workers[i].outgoing)
 			return i;
 	}
 	return -1;
@@ -185,7 +197,8 @@ static int missing(const struct core *c, int program, int count)
 	int present = 0;
 
 	for (int i = core_next_worker(c, program, -1); i >= 0; i = core_next_worker(c, program, i))
-		present += !c->workers[i].remove && c->workers[i].index < count;
+		present += !c->workers[i].remove && !c->workers[i].outgoing &&
+			   c->workers[i].index < count;
 	return count > present ? count - present : 0;
 }
 
@@ -202,7 +215,7 @@ int core_room_workers(const struct core *c, const struct event *e)
 		if (e->kind == EVENT_SCALE && e->program == i && e->number > count)
 			count = (int)e->number;
 		if (p->used)
-			room += missing(c, i, count);
+			room += missing(c, i, count) + rollout_most_extra(p);
 	}
 	if (e->kind == EVENT_RELOAD)
 		room += workers_of(e->config);
@@ -473,5 +486,6 @@ int64_t core_next_deadline(const struct core *c)
 	earlier(&first, c->lifecycle.deadline_ns);
 	earlier(&first, election_deadline(c));
 	earlier(&first, pool_deadline(c));
+	earlier(&first, rollout_deadline(c));
 	return first;
 }

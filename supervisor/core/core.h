@@ -57,11 +57,14 @@ struct worker {
 	const char *reason;
 	int64_t deadline_ns; /* of this state; 0 = none */
 	enum worker_after after;
-	bool remove; /* free the slot when it is down */
-	bool parked; /* an operator stopped just this one */
-	bool alive;  /* its main process was forked and not reaped yet */
-	bool tree;   /* between fork and GONE */
-	bool held;   /* forked, waits for RELEASE_CHILD */
+	bool remove;        /* free the slot when it is down */
+	bool parked;        /* an operator stopped just this one */
+	bool outgoing;      /* beside its replacement, which has the same index */
+	bool canary;        /* the first replacement of a running rollout */
+	int64_t stop_at_ns; /* outgoing: when stop_delay is over; 0 = not begun */
+	bool alive;         /* its main process was forked and not reaped yet */
+	bool tree;          /* between fork and GONE */
+	bool held;          /* forked, waits for RELEASE_CHILD */
 	bool execed;
 	bool ready;
 	bool draining; /* STOPPING, but the executor is still handing off: no signal yet */
@@ -71,7 +74,7 @@ struct worker {
 	int pid;
 	int exit_code, exit_signal; /* of the last one; code -1 = none yet */
 	bool exit_oom, spawn_failed;
-	bool late; /* killed: it was not ready in time */
+	bool late;    /* killed: it was not ready in time */
 	int failures; /* starts failed in a row */
 	int repeats;  /* early exits in a row */
 	uint64_t restarts;
@@ -122,6 +125,38 @@ struct executor {
 	int last; /* who had it before a handoff: not chosen again if there is another */
 };
 
+/* --- rollout_fsm: the replacement of one program's workers ---------------------------------- */
+#define ROLLOUT_STATES(X)                                                                          \
+	X(IDLE, "idle")                                                                            \
+	X(CANARY, "canary") /* the first replacement, alone: it must become ready */               \
+	X(ROLLING, "rolling")                                                                      \
+	X(BACK, "rolling back")
+
+enum rollout_state {
+#define X(name, text) ROLLOUT_##name,
+	ROLLOUT_STATES(X)
+#undef X
+		ROLLOUT_STATE_COUNT
+};
+
+enum rollout_outcome { ROLLOUT_NO_OUTCOME, ROLLOUT_DONE, ROLLOUT_FAILED };
+
+struct rollout {
+	enum rollout_state state;
+	int64_t since_ns;
+	const char *reason;
+	enum rollout_outcome
+		outcome; /* of the last one; FAILED: what runs is not what the file says */
+	bool half;       /* FAILED: neither version starts */
+	bool replaced;   /* the canary was ready: more than an attempt to take back */
+	uint32_t newest; /* the highest generation given so far */
+	/* The version before, while one runs; NULL = none. */
+	const struct config *config;
+	const struct config_program *settings;
+	int position;
+	uint32_t generation;
+};
+
 /* --- pool: one program --------------------------------------------------------------------- */
 struct program {
 	bool used;
@@ -134,8 +169,7 @@ struct program {
 	bool started;        /* an operator or autostart wants it */
 	bool held_back;      /* a dependency is missing */
 	bool leaving;        /* taken out of the configuration */
-	bool replacing;      /* older generations are being replaced */
-	bool replace_failed;
+	struct rollout rollout;
 	bool dirty; /* wanted and actual may differ */
 	struct executor executor;
 };
@@ -291,6 +325,7 @@ int core_next_worker(const struct core *c, int program, int slot);
 const char *worker_state_name(enum worker_state s);
 const char *executor_state_name(enum executor_state s);
 const char *election_state_name(enum election_state s);
+const char *rollout_state_name(enum rollout_state s);
 const char *lifecycle_state_name(enum lifecycle_state s);
 const char *stage_name(enum core_stage s);
 

@@ -4,14 +4,15 @@
 #include "supervisor/core/executor_internal.h"
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
+#include "supervisor/core/rollout_fsm.h"
 
 /* A worker that restarts this soon is waited for rather than a healthy one stopped. */
 #define COMING_NS (5 * CORE_SECOND)
 
-/* Settled longest, lowest index; of the newest generation where there is one. */
+/* Settled longest, lowest index; of the version that stays where there is one. */
 static bool better(const struct program *p, const struct worker *a, const struct worker *b)
 {
-	bool a_new = a->generation == p->generation, b_new = b->generation == p->generation;
+	bool a_new = rollout_prefers(p, a), b_new = rollout_prefers(p, b);
 
 	if (a_new != b_new)
 		return a_new;
@@ -59,7 +60,7 @@ static int pick_down(struct core *c, int program)
 		i = core_next_worker(c, program, i)) {
 		const struct worker *w = &c->workers[i];
 
-		if (w->remove || w->parked || !worker_is_down(w) ||
+		if (w->remove || w->outgoing || w->parked || !worker_is_down(w) ||
 			w->index >= c->programs[program].wanted)
 			continue;
 		if (w->state == WORKER_STOPPED || w->state == WORKER_STANDBY)

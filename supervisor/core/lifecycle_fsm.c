@@ -4,6 +4,7 @@
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/pool.h"
+#include "supervisor/core/rollout_fsm.h"
 #include "supervisor/core/worker_fsm.h"
 
 /* Programs start without the lock database's first answer after this. */
@@ -110,6 +111,14 @@ void lifecycle_stage(struct core *c, int stage, bool ok, int status)
 }
 
 /* --- stopping ------------------------------------------------------------------------------ */
+static void end_rollouts(struct core *c)
+{
+	for (int i = 0; i < c->program_slots; i++) {
+		if (c->programs[i].used)
+			rollout_handle(c, &c->programs[i], ROLLOUT_EVENT_CANCEL);
+	}
+}
+
 static void rest_all(struct core *c)
 {
 	for (int i = 0; i < c->worker_slots; i++) {
@@ -168,6 +177,7 @@ void lifecycle_shutdown(struct core *c, enum shutdown_mode mode, int status, con
 		l->exit_status = status;
 		lifecycle_enter(c, LIFECYCLE_STOPPING, reason);
 		election_handle(c, ELECTION_EVENT_SHUTDOWN, NULL);
+		end_rollouts(c);
 		rest_all(c);
 	} else {
 		core_report(c, REPORT_LIFECYCLE, -1, -1, LIFECYCLE_STOPPING, LIFECYCLE_STOPPING,

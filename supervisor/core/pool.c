@@ -4,6 +4,7 @@
 #include "supervisor/core/pool.h"
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
+#include "supervisor/core/rollout_fsm.h"
 #include "supervisor/core/worker_fsm.h"
 
 /* The first worker of a `respawn` program waits this long for the first election, so that it can be
@@ -43,7 +44,7 @@ static void init_program(
 	p->config = config;
 	p->settings = s;
 	p->position = position;
-	p->generation = 1;
+	p->generation = p->rollout.newest = 1;
 	p->count = s->workers;
 	p->started = s->autostart;
 	p->dirty = true;
@@ -61,11 +62,19 @@ static void change_program(struct core *c, struct program *p, const struct confi
 		p->started = s->autostart;
 	if (class == DIFF_ADDED || s->workers != p->settings->workers)
 		p->count = s->workers;
+	p->leaving = false;
+	p->dirty = true;
+	if (rollout_wants_retry(p) && class != DIFF_ADDED)
+		class = DIFF_ROLL;
+	if (class == DIFF_ROLL &&
+		(s->replace != REPLACE_SIGNAL || rollout_is_active(p) || rollout_wants_retry(p))) {
+		p->executor.exists = p->executor.exists || s->executor != EXECUTOR_NO;
+		rollout_aim(c, p, config, s, position);
+		return;
+	}
 	p->config = config;
 	p->settings = s;
 	p->position = position;
-	p->leaving = false;
-	p->dirty = true;
 	if (s->executor != EXECUTOR_NO)
 		p->executor.exists = true;
 	if (class == DIFF_ROLL && s->replace == REPLACE_SIGNAL) {
@@ -80,12 +89,6 @@ static void change_program(struct core *c, struct program *p, const struct confi
 			a->id = c->workers[i].id;
 			a->signal = s->replace_signal;
 		}
-		return;
-	}
-	if (class == DIFF_ROLL) {
-		p->generation++;
-		p->replacing = p->started;
-		p->replace_failed = false;
 		return;
 	}
 	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i)) {
@@ -128,6 +131,10 @@ void pool_configure(struct core *c, struct config *config, const enum diff_class
 			change_program(c, &c->programs[slot], config, position,
 				classes != NULL ? classes[position] : DIFF_SAME);
 		}
+	}
+	for (int i = 0; i < c->program_slots; i++) {
+		if (c->programs[i].used && c->programs[i].leaving)
+			rollout_handle(c, &c->programs[i], ROLLOUT_EVENT_CANCEL);
 	}
 }
 
@@ -192,30 +199,41 @@ void pool_worker_changed(struct core *c, struct worker *w)
 }
 
 /* --- wanted against actual ----------------------------------------------------------------- */
-static int add_worker(struct core *c, int program, int index)
+/* Rather not one that was freed by this event: what it reported is still to be told. */
+static int free_worker(const struct core *c)
 {
-	for (int i = 0; i < c->worker_slots; i++) {
-		struct worker *w = &c->workers[i];
-		uint64_t id = w->id;
+	int fallback = -1;
 
-		if (w->used)
+	for (int i = 0; i < c->worker_slots; i++) {
+		if (c->workers[i].used)
 			continue;
-		memset(w, 0, sizeof *w);
-		w->used = true;
-		w->id = id;
-		w->program = program;
-		w->index = index;
-		w->settings = c->programs[program].settings;
-		w->generation = c->programs[program].generation;
-		w->state = WORKER_STOPPED;
-		w->reason = "new";
-		w->since_ns = c->now_ns;
-		w->exit_code = -1;
-		w->executor_env = -1;
-		return i;
+		if (c->workers[i].id == 0 || c->workers[i].since_ns != c->now_ns)
+			return i;
+		fallback = fallback < 0 ? i : fallback;
 	}
-	assert(!"the shell makes room before");
-	return -1;
+	assert(fallback >= 0); /* the shell makes room before */
+	return fallback;
+}
+
+int pool_add_worker(struct core *c, int program, int index)
+{
+	int slot = free_worker(c);
+	struct worker *w = &c->workers[slot];
+	uint64_t id = w->id;
+
+	memset(w, 0, sizeof *w);
+	w->used = true;
+	w->id = id;
+	w->program = program;
+	w->index = index;
+	w->settings = c->programs[program].settings;
+	w->generation = c->programs[program].generation;
+	w->state = WORKER_STOPPED;
+	w->reason = "new";
+	w->since_ns = c->now_ns;
+	w->exit_code = -1;
+	w->executor_env = -1;
+	return slot;
 }
 
 static bool waits_for_election(
@@ -265,47 +283,6 @@ static void run_worker(struct core *c, struct program *p, struct worker *w)
 		worker_start(c, w);
 }
 
-/* --- replacement, one worker at a time ----------------------------------------------------- */
-static bool in_transition(const struct worker *w)
-{
-	return w->state == WORKER_STARTING || w->state == WORKER_STOPPING ||
-	       w->state == WORKER_BACKOFF;
-}
-
-static void run_replacement(struct core *c, struct program *p)
-{
-	int slot = core_program_slot(c, p), candidate = -1;
-
-	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i)) {
-		const struct worker *w = &c->workers[i];
-
-		if (w->remove)
-			continue;
-		if (w->generation == p->generation &&
-			(w->state == WORKER_FATAL ||
-				(w->state == WORKER_BACKOFF && w->failures > 1))) {
-			p->replacing = false;
-			p->replace_failed = true;
-			core_report(c, REPORT_PROGRAM, slot, i, 0, 0,
-				"replacement stopped: the new version does not start");
-			return;
-		}
-		if (in_transition(w))
-			return;
-		if (w->generation == p->generation || worker_is_down(w))
-			continue;
-		if (candidate < 0 || executor_is(c, &c->workers[candidate]))
-			candidate = i; /* the executor goes last */
-	}
-	if (candidate < 0) {
-		p->replacing = false;
-		core_report(
-			c, REPORT_PROGRAM, slot, -1, 0, 0, "every worker is of the new version");
-		return;
-	}
-	worker_stop(c, &c->workers[candidate], AFTER_RESTART, "replaced by the new version");
-}
-
 static void run_program(struct core *c, int slot)
 {
 	struct program *p = &c->programs[slot];
@@ -315,11 +292,12 @@ static void run_program(struct core *c, int slot)
 	p->wanted = p->started && !p->leaving ? p->count : 0;
 	check_dependencies(c, p);
 	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i))
-		present += !c->workers[i].remove && c->workers[i].index < p->count;
+		present += !c->workers[i].remove && !c->workers[i].outgoing &&
+			   c->workers[i].index < p->count;
 	/* Also to be shown as stopped. Seldom any: looking for each costs the square of them. */
 	for (int i = 0; i < p->count && present < p->count && !p->leaving; i++) {
 		if (core_find_worker(c, slot, i) < 0)
-			add_worker(c, slot, i);
+			pool_add_worker(c, slot, i);
 	}
 	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i))
 		run_worker(c, p, &c->workers[i]);
@@ -329,8 +307,7 @@ static void run_program(struct core *c, int slot)
 		else if (p->executor.state != EXECUTOR_DRAINING)
 			executor_drain(c, p, 0, true, "no longer a candidate program");
 	}
-	if (p->replacing)
-		run_replacement(c, p);
+	rollout_handle(c, p, ROLLOUT_EVENT_LOOK);
 	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i))
 		any = true;
 	if (p->leaving && !any)
@@ -397,7 +374,7 @@ void pool_start(struct core *c, int program, int worker)
 		}
 	}
 	for (int i = next(c, program, -1); i >= 0; i = next(c, program, i)) {
-		if (worker < 0 || i == worker)
+		if ((worker < 0 || i == worker) && !c->workers[i].outgoing)
 			wake(c, &c->workers[i]);
 	}
 }
@@ -409,9 +386,19 @@ void pool_stop(struct core *c, int program, int worker)
 	p->dirty = true;
 	if (worker < 0) {
 		p->started = false;
-		p->replacing = false;
+		rollout_handle(c, p, ROLLOUT_EVENT_CANCEL);
 		return;
 	}
+	for (int i = next(c, program, -1); i >= 0; i = next(c, program, i)) {
+		struct worker *w = &c->workers[i]; /* what is on its way out beside it */
+
+		if (w->outgoing && !w->remove && w->index == c->workers[worker].index) {
+			w->remove = true;
+			worker_stop(c, w, AFTER_STOPPED, "stopped by an operator");
+		}
+	}
+	if (!c->workers[worker].used || c->workers[worker].remove)
+		return; /* it was that one */
 	c->workers[worker].parked = true;
 	worker_stop(c, &c->workers[worker], AFTER_STOPPED, "stopped by an operator");
 }
@@ -436,7 +423,7 @@ void pool_restart(struct core *c, int program, int worker)
 	}
 	p->dirty = true;
 	for (int i = next(c, program, -1); i >= 0; i = next(c, program, i)) {
-		if (worker < 0 || i == worker)
+		if ((worker < 0 || i == worker) && !c->workers[i].outgoing)
 			restart_one(c, &c->workers[i]);
 	}
 }

@@ -15,6 +15,8 @@ void pool_restart(struct core *c, int program, int worker);
 void pool_scale(struct core *c, int program, int count);
 /* A worker has come to rest, or has become ready. */
 void pool_worker_changed(struct core *c, struct worker *w);
+/* A new worker at rest, in a free slot. */
+int pool_add_worker(struct core *c, int program, int index);
 void pool_touch_all(struct core *c);
 /* Is this program (all its wanted workers) ready / started / done? */
 bool pool_is_ready(const struct core *c, int program);

@@ -6,6 +6,7 @@
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
 #include "supervisor/core/pool.h"
+#include "supervisor/core/rollout_fsm.h"
 
 /* fork and exec together; only a hung file system takes this long. */
 #define EXEC_NS (30 * CORE_SECOND)
@@ -55,8 +56,7 @@ static void spawn(struct core *c, struct worker *w, bool held, int env, uint64_t
 	struct action *a;
 
 	w->id = ++c->next_spawn_id;
-	w->settings = p->settings;
-	w->generation = p->generation;
+	w->settings = rollout_settings(p, w, &w->generation);
 	w->tree = true;
 	w->alive = w->ready = w->draining = w->term_sent = w->kill_sent = false;
 	w->waits_promotion = w->spawn_failed = w->execed = w->late = false;
@@ -95,6 +95,7 @@ static void start(struct core *c, struct worker *w, const struct event *e)
 		return;
 	}
 	if (p->settings->executor == EXECUTOR_ONLY) {
+		w->settings = rollout_settings(p, w, &w->generation);
 		if (w->state != WORKER_STANDBY)
 			worker_enter(c, w, WORKER_STANDBY, "runs where the lock is held");
 		return;

@@ -44,7 +44,7 @@ static bool settled(const struct supervisor *s, bool rollouts)
 	for (int i = 0; i < s->core.program_slots; i++) {
 		const struct program *p = &s->core.programs[i];
 
-		if (p->used && (p->dirty || (rollouts && p->replacing && !p->replace_failed)))
+		if (p->used && (p->dirty || (rollouts && p->rollout.state != ROLLOUT_IDLE)))
 			return false;
 	}
 	for (int i = 0; i < s->core.worker_slots; i++) {

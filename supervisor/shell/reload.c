@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "supervisor/core/rollout_fsm.h"
 #include "supervisor/shell/state.h"
 
 struct lines {
@@ -73,10 +74,12 @@ static void list_findings(struct lines *l, const struct errlist *findings)
 
 /* roll_on_reload = always: people deploy new code with HUP. */
 static enum diff_class class_of(
-	const struct config *c, const struct config_change *change, bool changed_only)
+	const struct config *c, const struct config_change *change, bool changed_only, bool retry)
 {
 	int position = config_find_program(c, change->program);
 
+	if (retry && change->class != DIFF_ADDED && change->class != DIFF_REMOVED)
+		return DIFF_ROLL;
 	if (position >= 0 && !changed_only && c->programs[position].roll_on_reload_always &&
 		(change->class == DIFF_SAME || change->class == DIFF_LIVE ||
 			change->class == DIFF_COUNT))
@@ -127,7 +130,9 @@ static enum diff_class *compare(
 	}
 	for (size_t i = 0; i < d.program_count; i++) {
 		int position = config_find_program(next, d.programs[i].program);
-		enum diff_class class = class_of(next, &d.programs[i], changed_only);
+		int slot = core_find_program(&s->core, d.programs[i].program);
+		bool retry = slot >= 0 && rollout_wants_retry(&s->core.programs[slot]);
+		enum diff_class class = class_of(next, &d.programs[i], changed_only, retry);
 
 		if (position >= 0)
 			classes[position] = class;

@@ -411,6 +411,14 @@ void report_depends(const struct supervisor *s, int program, char *buf, size_t b
 	}
 }
 
+const char *report_rollout_end(const struct program *p)
+{
+	if (p->rollout.half)
+		return "the old one does not start any more either: what runs is left as it is";
+	return p->rollout.replaced ? "what was replaced was rolled back: the old version serves on"
+				   : "the workers of the old version serve on";
+}
+
 static void report_program(struct supervisor *s, const struct action *a)
 {
 	struct logs_field f[] = {{.key = "program", .value = program_name(s, a->program)},
@@ -419,9 +427,7 @@ static void report_program(struct supervisor *s, const struct action *a)
 
 	if (strstr(a->reason, "does not start") != NULL) {
 		logs_event(s->logs, LOGS_ERROR, "program.note", f, 2,
-			"%s: %s; the workers not replaced yet serve on. Mend it, then `baton "
-			"reload`",
-			f[0].value, a->reason);
+			"%s: %s. Mend it, then `baton reload`", f[0].value, a->reason);
 	} else if (strcmp(a->reason, "waits for what it depends on") == 0) {
 		report_depends(s, a->program, depends, sizeof depends);
 		logs_event(s->logs, LOGS_INFO, "program.note", f, 2, "%s: waits for %s", f[0].value,

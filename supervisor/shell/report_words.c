@@ -37,13 +37,16 @@ const char *report_worker_name(const struct supervisor *s, int slot)
 	static char names[NAMES][192];
 	static int next;
 	const struct worker *w;
+	int n;
 
 	if (slot < 0 || slot >= s->core.worker_slots)
 		return "";
 	w = &s->core.workers[slot];
 	next = (next + 1) % NAMES;
-	snprintf(names[next], sizeof names[next], "%s:%d",
+	n = snprintf(names[next], sizeof names[next], "%s:%d",
 		w->settings != NULL ? w->settings->name : "?", w->index);
+	if (w->outgoing && n > 0 && n < (int)sizeof names[next])
+		snprintf(names[next] + n, sizeof names[next] - (size_t)n, "@%u", w->generation);
 	return names[next];
 }
 

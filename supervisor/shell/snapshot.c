@@ -5,6 +5,7 @@
 
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/pool.h"
+#include "supervisor/core/rollout_fsm.h"
 #include "supervisor/shell/state.h"
 
 static json_t *text_or_null(const char *text)
@@ -230,20 +231,16 @@ static const char *program_state(const struct supervisor *s, int slot)
 
 static json_t *rollout_of(const struct supervisor *s, int slot)
 {
-	const struct program *p = &s->core.programs[slot];
-	int done = 0, total = 0;
+	const struct rollout *r = &s->core.programs[slot].rollout;
+	const char *state = r->outcome == ROLLOUT_FAILED ? "failed" : "done";
+	int done, total;
 
-	if (!p->replacing && !p->replace_failed)
+	if (r->state == ROLLOUT_IDLE && r->outcome == ROLLOUT_NO_OUTCOME)
 		return json_null();
-	for (int i = core_next_worker(&s->core, slot, -1); i >= 0;
-		i = core_next_worker(&s->core, slot, i)) {
-		const struct worker *w = &s->core.workers[i];
-
-		total++;
-		done += w->generation == p->generation && w->state == WORKER_RUNNING;
-	}
-	return json_pack("{s:i s:i s:s}", "done", done, "total", total, "state",
-		p->replacing ? "running" : "failed");
+	if (r->state != ROLLOUT_IDLE)
+		state = r->state == ROLLOUT_BACK ? "rolling_back" : "running";
+	rollout_progress(&s->core, slot, &done, &total);
+	return json_pack("{s:i s:i s:s}", "done", done, "total", total, "state", state);
 }
 
 static json_t *program_of(struct supervisor *s, int slot)
@@ -259,6 +256,8 @@ static json_t *program_of(struct supervisor *s, int slot)
 		ready += w->ready || w->state == WORKER_STANDBY;
 		json_array_append_new(workers, worker_of(s, i));
 	}
+	if (rollout_is_active(p) && ready > p->wanted)
+		ready = p->wanted; /* some are there beside their replacement */
 	return json_pack("{s:s s:s s:s s:i s:i s:o s:o}", "name", p->settings->name, "group",
 		p->settings->group, "state", program_state(s, slot), "wanted", p->wanted, "ready",
 		ready, "rollout", rollout_of(s, slot), "workers", workers);

@@ -255,6 +255,7 @@ void report_lock_view(struct supervisor *s, char *buf, size_t bytes);
 void report_spawned(struct supervisor *s, const struct process *p);
 /* How the last process in SLOT ended: "exited with status 3", "was killed by SIGSEGV". */
 void report_exit(const struct supervisor *s, int slot, char *buf, size_t bytes);
+const char *report_rollout_end(const struct program *p);
 void report_depends(const struct supervisor *s, int program, char *buf, size_t bytes);
 void report_kill(struct supervisor *s, const struct process *p);
 /* RFC 3339 in UTC with milliseconds. */

@@ -240,7 +240,8 @@ static bool snapshot_used(const struct supervisor *s, const struct config *c)
 			return true;
 	}
 	for (int i = 0; i < s->core.program_slots; i++) {
-		if (s->core.programs[i].used && s->core.programs[i].config == c)
+		if (s->core.programs[i].used && (s->core.programs[i].config == c ||
+							s->core.programs[i].rollout.config == c))
 			return true;
 	}
 	return false;

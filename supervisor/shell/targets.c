@@ -65,7 +65,7 @@ static void add_process_name(struct supervisor *s, const char *name, struct targ
 		struct config_worker built;
 		struct err e;
 
-		if (!w->used || (p = used(s, w->program)) == NULL)
+		if (!w->used || w->outgoing || (p = used(s, w->program)) == NULL)
 			continue;
 		if (config_worker_build(p->config, p->position, w->index, NULL, &built, &e) < 0)
 			continue;
@@ -82,14 +82,25 @@ static void add_indexed(
 	struct supervisor *s, const char *name, const char *colon, struct targets *t)
 {
 	char program[256], *end;
-	long index = strtol(colon + 1, &end, 10);
+	long index = strtol(colon + 1, &end, 10), generation = -1;
 	int slot, worker;
 
+	if (*end == '@' && end[1] != '\0')
+		generation = strtol(end + 1, &end, 10);
 	if (colon[1] == '\0' || *end != '\0' || (size_t)(colon - name) >= sizeof program)
 		return;
 	snprintf(program, sizeof program, "%.*s", (int)(colon - name), name);
 	slot = core_find_program(&s->core, program);
 	worker = slot >= 0 ? core_find_worker(&s->core, slot, (int)index) : -1;
+	for (int i = slot >= 0 && generation >= 0 ? core_next_worker(&s->core, slot, -1) : -1;
+		i >= 0; i = core_next_worker(&s->core, slot, i)) {
+		if (s->core.workers[i].index == (int)index &&
+			s->core.workers[i].generation == (uint32_t)generation)
+			worker = i;
+	}
+	if (generation >= 0 && worker >= 0 &&
+		s->core.workers[worker].generation != (uint32_t)generation)
+		worker = -1;
 	if (worker >= 0)
 		add(t, slot, worker);
 }

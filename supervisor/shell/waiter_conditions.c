@@ -156,7 +156,7 @@ static bool named_are(struct supervisor *s, const struct waiter *w, bool ready)
 static bool no_rollout(const struct supervisor *s)
 {
 	for (int i = 0; i < s->core.program_slots; i++) {
-		if (s->core.programs[i].used && s->core.programs[i].replacing)
+		if (s->core.programs[i].used && s->core.programs[i].rollout.state != ROLLOUT_IDLE)
 			return false;
 	}
 	return true;

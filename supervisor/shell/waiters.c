@@ -222,14 +222,12 @@ static int reloaded(struct supervisor *s, const struct waiter *w, struct err *e)
 
 		if (!p->used)
 			continue;
-		if (p->replace_failed) {
-			err_set(e, ERR_SYSTEM,
-				"%s: the new version does not start; the workers that were not "
-				"replaced yet serve on",
-				p->settings->name);
+		if (p->rollout.state == ROLLOUT_IDLE && p->rollout.outcome == ROLLOUT_FAILED) {
+			err_set(e, ERR_SYSTEM, "%s: the new version does not start; %s",
+				p->settings->name, report_rollout_end(p));
 			return -1;
 		}
-		if (p->replacing || p->leaving)
+		if (p->rollout.state != ROLLOUT_IDLE || p->leaving)
 			return 0;
 		for (int j = core_next_worker(&s->core, i, -1); j >= 0;
 			j = core_next_worker(&s->core, i, j)) {

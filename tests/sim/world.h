@@ -364,6 +364,9 @@ static void make_program(struct config_program *p, int number)
 		.replace = REPLACE_ROLLING,
 		.replace_signal = 1,
 		.raw = NULL};
+	p->surge = (int)between(0, 2);
+	p->max_unavailable = (int)between(p->surge == 0, 1);
+	p->stop_delay_ns = chance(30) ? between(1, 300) * MS : 0;
 	p->promote_unanswered_replace = chance(30);
 	if (number == 1) {
 		int kind = (int)between(0, 3);

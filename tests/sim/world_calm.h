@@ -52,6 +52,22 @@ static bool backs_off(int program)
 	return false;
 }
 
+static void print_program(const struct core *c, int program)
+{
+	const struct program *p = &c->programs[program];
+
+	TRACE("%s: count %d generation %u rollout %s surge %d missing %d", p->settings->name,
+		p->count, p->generation, rollout_state_name(p->rollout.state), p->settings->surge,
+		p->settings->max_unavailable);
+	for (int i = core_next_worker(c, program, -1); i >= 0; i = core_next_worker(c, program, i))
+		TRACE("  slot %d :%d generation %u %s%s%s%s%s%s", i, c->workers[i].index,
+			c->workers[i].generation, worker_state_name(c->workers[i].state),
+			c->workers[i].ready ? " ready" : "", c->workers[i].remove ? " remove" : "",
+			c->workers[i].outgoing ? " outgoing" : "",
+			c->workers[i].canary ? " canary" : "",
+			c->workers[i].parked ? " parked" : "");
+}
+
 static void check_slots(int sup)
 {
 	const struct core *c = &w.sups[sup].core;
@@ -62,9 +78,20 @@ static void check_slots(int sup)
 
 		if (!p->used || p->leaving)
 			continue;
-		for (int i = core_next_worker(c, k, -1); i >= 0; i = core_next_worker(c, k, i))
-			up += c->workers[i].state == WORKER_RUNNING ||
-			      c->workers[i].state == WORKER_STANDBY;
+		print_program(c, k);
+		for (int i = core_next_worker(c, k, -1); i >= 0; i = core_next_worker(c, k, i)) {
+			const struct worker *wk = &c->workers[i];
+
+			up += wk->state == WORKER_RUNNING || wk->state == WORKER_STANDBY;
+			if (wk->tree && !wk->remove &&
+				(wk->outgoing || wk->generation != p->generation))
+				violate("%s: %s:%d is of generation %u, not %u", w.sups[sup].name,
+					p->settings->name, wk->index, wk->generation,
+					p->generation);
+		}
+		if (p->rollout.state != ROLLOUT_IDLE)
+			violate("%s: the rollout of %s does not end: %s", w.sups[sup].name,
+				p->settings->name, rollout_state_name(p->rollout.state));
 		if (up < p->count)
 			violate("%s: %s has %d of %d workers", w.sups[sup].name, p->settings->name,
 				up, p->count);

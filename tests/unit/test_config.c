@@ -336,6 +336,7 @@ static void test_cycles(void **state)
 		   "[program:c]\ncommand=/bin/true\ndepends_on=a\n",
 		6, "a -> b -> c -> a");
 	refuse_one(WEB "depends_on = web:sometimes\n", 3, "none of");
+	refuse_one(WEB "surge = 0\nmax_unavailable = 0\n", 4, "no worker could ever be replaced");
 }
 
 static void test_groups(void **state)

@@ -130,7 +130,7 @@ static void test_rolling_replacement_one_by_one(void **state)
 		}
 	}
 	assert_int_equal(in_state(0, WORKER_RUNNING), 3);
-	assert_false(f.programs[0].replacing);
+	assert_int_equal(f.programs[0].rollout.outcome, ROLLOUT_DONE);
 }
 
 static void test_program_taken_out_and_back(void **state)

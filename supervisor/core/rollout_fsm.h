@@ -1,0 +1,51 @@
+/*
+ * The replacement of one program's workers by those of another version: idle, canary, rolling,
+ * rolling back.
+ *
+ * While it runs program.settings is the version aimed at, rollout.settings the one before, which is
+ * complete and known to run: a failure swaps them. A worker of another generation than the
+ * program's is to be replaced.
+ */
+#ifndef BATON_CORE_ROLLOUT_FSM_H
+#define BATON_CORE_ROLLOUT_FSM_H
+
+#include "supervisor/core/core.h"
+
+#define ROLLOUT_EVENTS(X)                                                                          \
+	X(BEGIN)    /* the program's settings are others now */                                    \
+	X(LOOK)     /* something may have happened to its workers */                               \
+	X(PROVED)   /* the canary is ready */                                                      \
+	X(FAILED)   /* a worker of the version aimed at does not start */                          \
+	X(COMPLETE) /* every worker is of the version aimed at */                                  \
+	X(CANCEL)   /* the program is stopped or taken out, or the supervisor stops */
+
+enum rollout_event {
+#define X(name) ROLLOUT_EVENT_##name,
+	ROLLOUT_EVENTS(X)
+#undef X
+		ROLLOUT_EVENT_COUNT
+};
+
+void rollout_handle(struct core *c, struct program *p, enum rollout_event what);
+const char *rollout_event_name(enum rollout_event e);
+bool rollout_table_has(enum rollout_state s, enum rollout_event e);
+
+/* P is to run S of CONFIG at POSITION; its workers are replaced, if it is started. */
+void rollout_aim(struct core *c, struct program *p, const struct config *config,
+	const struct config_program *s, int position);
+/* Nothing else to do than what was done so far: finished, or none. */
+bool rollout_is_active(const struct program *p);
+/* What runs is not what the configuration says: the next reload tries again. */
+bool rollout_wants_retry(const struct program *p);
+/* The version W is to be started with now. */
+const struct config_program *rollout_settings(
+	const struct program *p, const struct worker *w, uint32_t *ret_generation);
+/* Is W, as an executor, to be preferred to workers of which this is not true? */
+bool rollout_prefers(const struct program *p, const struct worker *w);
+/* Workers that one rollout may have beyond the wanted ones. */
+int rollout_most_extra(const struct program *p);
+/* Workers that are of the version aimed at and up, of how many. */
+void rollout_progress(const struct core *c, int program, int *ret_done, int *ret_total);
+int64_t rollout_deadline(const struct core *c);
+
+#endif

@@ -1,0 +1,30 @@
+/* Shared by the files of the rollout's machine alone: rollout_fsm.c (the machine) and
+ * rollout_step.c (whose turn it is). */
+#ifndef BATON_CORE_ROLLOUT_INTERNAL_H
+#define BATON_CORE_ROLLOUT_INTERNAL_H
+
+#include "supervisor/core/rollout_fsm.h"
+
+/* rollout_fsm.c */
+/* The version before is forgotten. */
+void rollout_forget(struct program *p, enum rollout_outcome outcome);
+
+/* rollout_step.c */
+/* Those whose replacement serves go, as far as the limits allow it. */
+void rollout_dismiss(struct core *c, struct program *p);
+/* Replace what may be replaced now. */
+void rollout_step(struct core *c, struct program *p);
+/* The slot of the first replacement, and beginning it; -1 = none (yet). */
+int rollout_find_canary(const struct core *c, const struct program *p);
+int rollout_begin_canary(struct core *c, struct program *p);
+/* Another version is aimed at: who is still there beside its replacement stays, that one goes. */
+void rollout_unpair(struct core *c, struct program *p);
+/* Whoever is there beside its replacement goes. */
+void rollout_drop_outgoing(struct core *c, struct program *p);
+bool rollout_is_failing(const struct program *p, const struct worker *w);
+bool rollout_any_failing(const struct core *c, const struct program *p);
+/* It is of the version aimed at, and as far as it gets. */
+bool rollout_has_come(const struct program *p, const struct worker *w);
+bool rollout_is_complete(const struct core *c, const struct program *p);
+
+#endif

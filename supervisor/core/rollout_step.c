@@ -1,0 +1,337 @@
+/*
+ * Whose turn it is in a rollout. Two limits: at most `surge` workers beyond the wanted ones, and
+ * at most `max_unavailable` of the wanted ones not serving. A worker is replaced either beside its
+ * replacement, which has its index (it is `outgoing` then), or in its own slot, stopped first.
+ */
+#include <stddef.h>
+
+#include "supervisor/core/rollout_internal.h"
+#include "supervisor/core/executor_fsm.h"
+#include "supervisor/core/lifecycle_fsm.h"
+#include "supervisor/core/pool.h"
+#include "supervisor/core/worker_fsm.h"
+
+static int next(const struct core *c, const struct program *p, int slot)
+{
+	return core_next_worker(c, core_program_slot(c, p), slot);
+}
+
+/* --- limits -------------------------------------------------------------------------------- */
+int rollout_most_extra(const struct program *p)
+{
+	const struct config_program *s = p->settings;
+
+	if (s->executor == EXECUTOR_ONLY || s->replace == REPLACE_RESTART)
+		return 0; /* never two at once */
+	return s->surge < p->count ? s->surge : p->count;
+}
+
+static int most_missing(const struct program *p)
+{
+	int most = p->settings->max_unavailable;
+
+	return most < 1 && rollout_most_extra(p) == 0 ? 1 : most;
+}
+
+/* Serving, or resting for a reason that the rollout does not change. */
+static bool is_available(const struct worker *w)
+{
+	switch (w->state) {
+	case WORKER_RUNNING:
+		return w->ready;
+	case WORKER_STANDBY:
+	case WORKER_EXITED:
+	case WORKER_STOPPED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* May one that is (AVAILABLE) serving be stopped, with MOST missing at most? */
+static bool may_stop(const struct core *c, const struct program *p, bool available, int most)
+{
+	int serving = 0;
+
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i))
+		serving += !c->workers[i].remove && is_available(&c->workers[i]);
+	return !available || serving - 1 >= p->count - most;
+}
+
+static int count_outgoing(const struct core *c, const struct program *p)
+{
+	int count = 0;
+
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i))
+		count += c->workers[i].outgoing;
+	return count;
+}
+
+/* --- workers ------------------------------------------------------------------------------- */
+static bool is_old(const struct program *p, const struct worker *w)
+{
+	return !w->remove && w->generation != p->generation;
+}
+
+/* Down, and its own version does not help it up: it may have the new one at no cost. */
+static bool is_broken(const struct worker *w)
+{
+	return w->state == WORKER_FATAL || (w->state == WORKER_BACKOFF && !w->waits_promotion);
+}
+
+bool rollout_is_failing(const struct program *p, const struct worker *w)
+{
+	if (w->remove || w->generation != p->generation)
+		return false;
+	if (w->state == WORKER_FATAL)
+		return true;
+	/* Back to what ran before: that gets all its retries. */
+	return p->rollout.state != ROLLOUT_BACK && w->state == WORKER_BACKOFF &&
+	       !w->waits_promotion && (w->failures > 0 || w->repeats > 1);
+}
+
+bool rollout_any_failing(const struct core *c, const struct program *p)
+{
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		if (rollout_is_failing(p, &c->workers[i]))
+			return true;
+	}
+	return false;
+}
+
+bool rollout_has_come(const struct program *p, const struct worker *w)
+{
+	return !w->remove && w->generation == p->generation && is_available(w) &&
+	       w->state != WORKER_STOPPED;
+}
+
+bool rollout_is_complete(const struct core *c, const struct program *p)
+{
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		const struct worker *w = &c->workers[i];
+
+		if (w->outgoing || (!w->remove && !is_available(w)) || (is_old(p, w) && w->tree))
+			return false;
+	}
+	return true;
+}
+
+void rollout_progress(const struct core *c, int program, int *ret_done, int *ret_total)
+{
+	const struct program *p = &c->programs[program];
+
+	*ret_done = *ret_total = 0;
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		const struct worker *w = &c->workers[i];
+
+		if (w->remove || w->outgoing)
+			continue;
+		++*ret_total;
+		*ret_done += rollout_has_come(p, w);
+	}
+}
+
+/* The executor goes last: when no other old one is left, and (STOPPING) somebody new is ready. */
+static bool is_turn(
+	const struct core *c, const struct program *p, const struct worker *w, bool stopping)
+{
+	bool successor = p->count < 2;
+
+	/* One with its replacement beside it has a successor: it waits for nobody. */
+	if (!executor_is(c, w) || w->outgoing)
+		return true;
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		const struct worker *o = &c->workers[i];
+
+		if (o == w || o->remove)
+			continue;
+		if (is_old(p, o) && o->tree)
+			return false;
+		successor = successor || (worker_is_candidate(o) && !is_old(p, o));
+	}
+	/* As the only live one (the others are parked, say) it is its own successor. */
+	if (!successor) {
+		successor = true;
+		for (int i = next(c, p, -1); i >= 0 && successor; i = next(c, p, i))
+			successor = &c->workers[i] == w || !c->workers[i].tree;
+	}
+	return !stopping || successor;
+}
+
+/* --- replacing ----------------------------------------------------------------------------- */
+static int start_beside(struct core *c, struct program *p, int slot)
+{
+	int beside = pool_add_worker(c, core_program_slot(c, p), c->workers[slot].index);
+
+	c->workers[slot].outgoing = true;
+	c->workers[slot].stop_at_ns = 0;
+	c->workers[beside].canary = p->rollout.state == ROLLOUT_CANARY;
+	worker_start(c, &c->workers[beside]); /* dependencies: they were there for the old one */
+	return beside;
+}
+
+static void replace_in_place(struct core *c, struct program *p, struct worker *w)
+{
+	w->canary = p->rollout.state == ROLLOUT_CANARY;
+	w->failures = w->repeats = 0;
+	if (is_broken(w))
+		worker_start(c, w);
+	else
+		worker_stop(c, w, AFTER_RESTART, "replaced by another version");
+}
+
+/* An executor that is started as such cannot have its successor beside it. */
+static bool needs_own_slot(const struct core *c, const struct program *p, const struct worker *w)
+{
+	return rollout_most_extra(p) == 0 ||
+	       (executor_is(c, w) && (p->settings->promote == PROMOTE_RESPAWN ||
+					     w->settings->promote == PROMOTE_RESPAWN ||
+					     w->settings->executor == EXECUTOR_ONLY));
+}
+
+/* Replace W now if the limits allow it; the slot of its replacement, or -1. */
+static int replace(struct core *c, struct program *p, int slot)
+{
+	struct worker *w = &c->workers[slot];
+	int most = most_missing(p);
+	bool own = needs_own_slot(c, p, w);
+
+	if (is_broken(w)) {
+		replace_in_place(c, p, w);
+		return slot;
+	}
+	if (!own && w->state == WORKER_RUNNING && is_turn(c, p, w, false) &&
+		count_outgoing(c, p) < rollout_most_extra(p))
+		return start_beside(c, p, slot);
+	if (own && most < 1)
+		most = 1;
+	if ((w->state == WORKER_RUNNING || w->state == WORKER_STARTING) &&
+		(most > 0 || w->state == WORKER_STARTING) && is_turn(c, p, w, true) &&
+		may_stop(c, p, is_available(w), most)) {
+		replace_in_place(c, p, w);
+		return slot;
+	}
+	return -1;
+}
+
+/* Its replacement is ready: after stop_delay it goes. One that died meanwhile goes at once. */
+static void dismiss(struct core *c, struct program *p, struct worker *w)
+{
+	int slot = core_find_worker(c, core_program_slot(c, p), w->index);
+	bool dead = w->state != WORKER_RUNNING && w->state != WORKER_STARTING;
+
+	if (!dead && (slot < 0 || !is_available(&c->workers[slot]) ||
+			     c->workers[slot].state == WORKER_STOPPED))
+		return;
+	if (!dead && w->stop_at_ns == 0)
+		w->stop_at_ns = c->now_ns + p->settings->stop_delay_ns;
+	if (!dead && (w->stop_at_ns > c->now_ns || !is_turn(c, p, w, true) ||
+			     !may_stop(c, p, is_available(w), p->settings->max_unavailable)))
+		return;
+	w->remove = true;
+	w->stop_at_ns = 0;
+	worker_stop(c, w, AFTER_STOPPED, "replaced by another version");
+}
+
+void rollout_dismiss(struct core *c, struct program *p)
+{
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		if (c->workers[i].outgoing && !c->workers[i].remove)
+			dismiss(c, p, &c->workers[i]);
+	}
+}
+
+void rollout_step(struct core *c, struct program *p)
+{
+	rollout_dismiss(c, p);
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		if (is_old(p, &c->workers[i]) && !c->workers[i].outgoing)
+			(void)replace(c, p, i);
+	}
+}
+
+/* --- canary -------------------------------------------------------------------------------- */
+int rollout_find_canary(const struct core *c, const struct program *p)
+{
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		const struct worker *w = &c->workers[i];
+
+		if (w->canary && !w->remove && !w->parked)
+			return i;
+	}
+	return -1;
+}
+
+/* One that is down for its failures costs nothing; else the first that is not executor. */
+int rollout_begin_canary(struct core *c, struct program *p)
+{
+	int best = -1;
+
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		const struct worker *w = &c->workers[i], *b = best >= 0 ? &c->workers[best] : NULL;
+		bool up = w->state == WORKER_RUNNING || w->state == WORKER_STARTING;
+
+		if (!is_old(p, w) || w->outgoing || w->parked || (!up && !is_broken(w)))
+			continue;
+		if (b == NULL || (is_broken(w) && !is_broken(b)) ||
+			(executor_is(c, b) && !executor_is(c, w) && !is_broken(b)))
+			best = i;
+	}
+	if (best >= 0 && c->workers[best].state == WORKER_STARTING && rollout_most_extra(p) > 0)
+		return -1; /* it comes up or fails first */
+	return best >= 0 ? replace(c, p, best) : -1;
+}
+
+/* --- pairs --------------------------------------------------------------------------------- */
+void rollout_unpair(struct core *c, struct program *p)
+{
+	int slot = core_program_slot(c, p);
+
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		struct worker *w = &c->workers[i];
+		int beside;
+
+		w->canary = false;
+		if (!w->outgoing || w->remove)
+			continue;
+		beside = core_find_worker(c, slot, w->index);
+		/* Both serve, and both are needed for now: dismissed later, as any other. */
+		if (beside >= 0 && is_available(&c->workers[beside]) &&
+			!may_stop(c, p, true, p->settings->max_unavailable))
+			continue;
+		w->outgoing = false;
+		w->stop_at_ns = 0;
+		if (beside < 0)
+			continue;
+		c->workers[beside].remove = true;
+		c->workers[beside].outgoing = true; /* it counts as one too many until it is gone */
+		worker_stop(c, &c->workers[beside], AFTER_STOPPED, "its version is not wanted");
+	}
+}
+
+void rollout_drop_outgoing(struct core *c, struct program *p)
+{
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		struct worker *w = &c->workers[i];
+
+		if (!w->outgoing || w->remove)
+			continue;
+		w->remove = true;
+		if (!lifecycle_is_stopping(c)) /* else it has its turn by level */
+			worker_stop(c, w, AFTER_STOPPED, "replaced by another version");
+	}
+}
+
+int64_t rollout_deadline(const struct core *c)
+{
+	int64_t first = 0;
+
+	for (int i = 0; i < c->worker_slots; i++) {
+		const struct worker *w = &c->workers[i];
+
+		if (w->used && w->outgoing && !w->remove && w->stop_at_ns > c->now_ns &&
+			(first == 0 || w->stop_at_ns < first))
+			first = w->stop_at_ns;
+	}
+	return first;
+}

@@ -1,0 +1,336 @@
+/*
+ * Rollouts at random: versions that start or not, deaths, operators, reloads in the middle.
+ * Invariants after every event: never more workers than wanted and `surge`; never fewer serving
+ * than wanted less `max_unavailable`, unless somebody crashed or an operator took part; one page
+ * shown at most; nothing impossible. In the end: one generation, and no rollout under way.
+ *
+ * SIM_SECONDS: how long (default 3); SIM_SEED: the first world's seed.
+ */
+#include <stdlib.h>
+#include <time.h>
+
+#include "tests/unit/core_fixture.h"
+#include "supervisor/core/rollout_fsm.h"
+
+enum { VERSIONS = 40, STEPS = 400 };
+
+static struct config configs[VERSIONS];
+static struct config_program programs[VERSIONS][1];
+static uint64_t state, seed;
+static int version;       /* the newest */
+static int bad[VERSIONS]; /* percent of its starts that fail */
+static int shown;         /* the slot whose page is shown; -1 = none */
+static bool excused;      /* since the last time that all were serving */
+
+static int between(int low, int high)
+{
+	state ^= state >> 12;
+	state ^= state << 25;
+	state ^= state >> 27;
+	return low +
+	       (int)((state * UINT64_C(2685821657736338717) >> 33) % (uint64_t)(high - low + 1));
+}
+
+static const struct config_program *aimed(void)
+{
+	return f.programs[0].settings;
+}
+
+/* --- invariants ----------------------------------------------------------------------------- */
+static void check_pages(void)
+{
+	for (size_t i = 0; i < f.plan.count; i++) {
+		const struct action *a = &f.plan.items[i];
+
+		if (a->kind == ACTION_PAGE_CLEAR && a->worker == shown)
+			shown = -1;
+		if (a->kind != ACTION_PAGE_SHOW)
+			continue;
+		if (shown >= 0)
+			fail_msg("seed %llu: two executors: %d and %d", (unsigned long long)seed,
+				shown, a->worker);
+		shown = a->worker;
+	}
+}
+
+static int serving(void)
+{
+	int count = 0;
+
+	for (int i = 0; i < FIX_WORKERS; i++)
+		count += f.workers[i].used && f.workers[i].state == WORKER_RUNNING &&
+			 f.workers[i].ready;
+	return count;
+}
+
+static void check(void)
+{
+	const struct program *p = &f.programs[0];
+	int present = 0, up = serving(), extra = 2, missing = 0;
+
+	check_pages();
+	/* Started as the executor: a ready one is stopped for it, rollout or not. So is one whose
+	 * lease ended. */
+	excused = excused || p->settings->promote == PROMOTE_RESPAWN ||
+		  (p->executor.exists && f.core.election.state != ELECTION_HOLDING);
+	if (f.core.impossible != 0)
+		fail_msg("seed %llu: impossible", (unsigned long long)seed);
+	for (int i = 0; i < FIX_WORKERS; i++)
+		present += f.workers[i].used && f.workers[i].tree;
+	for (int i = 0; i <= version; i++) { /* any of them may be what is gone back to */
+		const struct config_program *s = &programs[i][0];
+
+		missing = s->max_unavailable > missing ? s->max_unavailable : missing;
+	}
+	if (p->wanted > 0 && up >= p->wanted && present <= p->count &&
+		p->rollout.state == ROLLOUT_IDLE)
+		excused = false;
+	if (excused)
+		return;
+	if (present > p->count + extra)
+		fail_msg("seed %llu: %d processes, wanted %d", (unsigned long long)seed, present,
+			p->count);
+	if (up < p->wanted - missing)
+		fail_msg("seed %llu: %d serve of %d, %d may be missing, rollout %s",
+			(unsigned long long)seed, up, p->wanted, missing,
+			rollout_state_name(p->rollout.state));
+}
+
+static void send(struct event e)
+{
+	fix_event(e);
+	for (size_t i = 0; i < f.plan.count && getenv("SIM_TRACE"); i++) {
+		const struct action *a = &f.plan.items[i];
+
+		if (a->kind == ACTION_REPORT)
+			printf("%s: %d %d: %d -> %d %s\n", event_name(e.kind), a->about, a->worker,
+				a->from, a->to, a->reason);
+	}
+	check();
+}
+
+#define SEND(...) send((struct event){.worker = -1, .program = -1, __VA_ARGS__})
+
+static void send_worker(enum event_kind kind, int slot)
+{
+	SEND(.kind = kind, .worker = slot, .id = f.workers[slot].id, .pid = 100 + slot,
+		.term = f.programs[0].executor.term);
+}
+
+static void dies(int slot, int code)
+{
+	SEND(.kind = EVENT_DIED, .worker = slot, .id = f.workers[slot].id, .code = code);
+}
+
+/* --- the world ------------------------------------------------------------------------------ */
+static int version_of(const struct worker *w)
+{
+	for (int i = 0; i <= version; i++) {
+		if (w->settings == &programs[i][0])
+			return i;
+	}
+	return 0;
+}
+
+/* One step of one worker that has something to do; false: it has not. */
+static bool move(int slot, bool calm)
+{
+	struct worker *w = &f.workers[slot];
+
+	if (!w->used || !w->tree)
+		return false;
+	if (w->state == WORKER_STARTING && !w->alive) {
+		send_worker(EVENT_SPAWNED, slot);
+	} else if (w->state == WORKER_STARTING && w->held &&
+		   !(f.programs[0].executor.worker == slot && f.programs[0].executor.shown)) {
+		return false;
+	} else if (w->state == WORKER_STARTING && between(1, 100) <= bad[version_of(w)]) {
+		dies(slot, 3);
+	} else if (w->state == WORKER_STARTING) {
+		send_worker(w->execed ? EVENT_READY : EVENT_EXECED, slot);
+	} else if (w->state == WORKER_STOPPING && w->draining) {
+		send_worker(EVENT_SAID_DEMOTED, slot);
+	} else if (w->state == WORKER_STOPPING && w->alive) {
+		dies(slot, 0);
+	} else if (w->state == WORKER_STOPPING && w->pid == 0 && !w->execed && w->term_sent) {
+		send_worker(EVENT_SPAWNED, slot);
+	} else if (w->state == WORKER_STOPPING) {
+		send_worker(EVENT_GONE, slot);
+	} else if (!calm && w->state == WORKER_RUNNING && between(0, 60) == 0) {
+		excused = true;
+		dies(slot, 11);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static void lock_moves(void)
+{
+	const struct executor *x = &f.programs[0].executor;
+
+	if (f.core.election.request.op != REQUEST_NONE) {
+		fix_done();
+		check();
+	}
+	if (x->state == EXECUTOR_PROMOTING && x->phase == PHASE_ARM)
+		SEND(.kind = EVENT_DEADMAN_ARMED, .program = 0, .term = x->term);
+}
+
+static void time_passes(void)
+{
+	int64_t at;
+
+	for (int i = 0; i < 4; i++) /* the lock is not what is tried here */
+		lock_moves();
+	at = core_next_deadline(&f.core);
+	if (at != 0 && at - f.now < 20 * SEC)
+		f.now = at > f.now ? at : f.now;
+	SEND(.kind = EVENT_TIMER);
+}
+
+static void reload(int failing)
+{
+	enum diff_class class = DIFF_ROLL;
+	struct config_program *s;
+
+	if (version == VERSIONS - 1)
+		return;
+	version++;
+	s = &programs[version][0];
+	*s = f.settings[0];
+	s->surge = between(0, 2);
+	s->max_unavailable = between(s->surge == 0, 2);
+	s->stop_delay_ns = between(0, 1) * 50 * MS;
+	bad[version] = failing;
+	configs[version] = f.config;
+	configs[version].programs = s;
+	SEND(.kind = EVENT_RELOAD, .config = &configs[version], .classes = &class);
+}
+
+static void operator_acts(void)
+{
+	static const enum event_kind kinds[] = {
+		EVENT_START, EVENT_STOP, EVENT_RESTART, EVENT_SCALE, EVENT_HANDOFF};
+	int worker = between(0, 1) ? -1 : between(0, FIX_WORKERS - 1);
+
+	excused = true;
+	SEND(.kind = kinds[between(0, 4)], .program = 0, .worker = worker, .number = between(1, 6));
+}
+
+static void storm(bool operators)
+{
+	for (int i = 0; i < STEPS; i++) {
+		int what = between(0, 99);
+
+		if (what < 4 && version < VERSIONS - 2)
+			reload(between(0, 2) == 0 ? between(1, 100) : 0);
+		else if (what < 6 && operators)
+			operator_acts();
+		else if (what < 20)
+			time_passes();
+		else if (what < 40)
+			lock_moves();
+		else
+			(void)move(between(0, FIX_WORKERS - 1), !operators);
+	}
+}
+
+static void calm(void)
+{
+	excused = true;
+	SEND(.kind = EVENT_START, .program = 0);
+	memset(bad, 0, sizeof bad);
+	reload(0);
+	for (int i = 0; i < 600; i++) {
+		bool moved = false;
+
+		for (int k = 0; k < FIX_WORKERS; k++)
+			moved = move(k, true) || moved;
+		lock_moves();
+		if (!moved)
+			time_passes();
+	}
+	for (int i = 0; i < FIX_WORKERS && getenv("SIM_TRACE"); i++) {
+		const struct worker *w = &f.workers[i];
+
+		if (w->used)
+			printf("%d :%d gen %u %s%s%s%s%s%s after %d %s\n", i, w->index,
+				w->generation, worker_state_name(w->state),
+				w->ready ? " ready" : "", w->remove ? " remove" : "",
+				w->outgoing ? " outgoing" : "", w->parked ? " parked" : "",
+				w->tree ? " tree" : "", w->after, w->reason);
+	}
+	if (f.programs[0].rollout.state != ROLLOUT_IDLE || serving() != f.programs[0].wanted)
+		fail_msg("seed %llu: rollout %s, %d serve of %d", (unsigned long long)seed,
+			rollout_state_name(f.programs[0].rollout.state), serving(),
+			f.programs[0].wanted);
+	for (int i = 0; i < FIX_WORKERS; i++) {
+		const struct worker *w = &f.workers[i];
+
+		if (w->tree && (w->generation != f.programs[0].generation || w->outgoing))
+			fail_msg("seed %llu: slot %d is of generation %u, not %u",
+				(unsigned long long)seed, i, w->generation,
+				f.programs[0].generation);
+	}
+	if (aimed() != &programs[version][0])
+		fail_msg("seed %llu: not the newest version", (unsigned long long)seed);
+}
+
+static void one_world(void)
+{
+	bool candidate = between(0, 1);
+
+	state = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+	for (int i = 0; i < 8; i++)
+		(void)between(0, 1);
+	candidate = between(0, 1);
+	version = 0;
+	shown = -1;
+	excused = true;
+	memset(bad, 0, sizeof bad);
+	f.settings[0] = fix_program("web", between(1, 5),
+		candidate ? EXECUTOR_CANDIDATE : EXECUTOR_NO,
+		between(0, 2) ? PROMOTE_NOTIFY : PROMOTE_RESPAWN);
+	f.settings[0].max_unavailable = 1;
+	f.settings[0].startretries = -1;
+	f.settings[0].autorestart = AUTORESTART_ALWAYS;
+	f.settings[0].restart_backoff_max_ns = 1 * SEC;
+	programs[0][0] = f.settings[0];
+	fix_start(1);
+	if (candidate)
+		fix_hold();
+	storm(between(0, 1));
+	calm();
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void test_rollouts(void **unused)
+{
+	const char *first = getenv("SIM_SEED"), *limit = getenv("SIM_SECONDS");
+	double start = seconds(), end = start + (limit != NULL ? strtod(limit, NULL) : 3);
+	uint64_t worlds = 0;
+
+	(void)unused;
+	for (seed = first != NULL ? strtoull(first, NULL, 10) : 1; seconds() < end; seed++) {
+		one_world();
+		worlds++;
+	}
+	printf("rollouts: %llu worlds\n", (unsigned long long)worlds);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rollouts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

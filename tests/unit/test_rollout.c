@@ -1,0 +1,422 @@
+/* Rollouts: every state x event of the machine, and what may happen to a program at each stage. */
+#include "tests/unit/core_fixture.h"
+#include "supervisor/core/rollout_fsm.h"
+
+static struct config newer[4];
+static struct config_program newer_programs[4][1];
+
+/* --- a program under way -------------------------------------------------------------------- */
+static int count(enum worker_state s, uint32_t generation)
+{
+	int found = 0;
+
+	for (int i = core_next_worker(&f.core, 0, -1); i >= 0; i = core_next_worker(&f.core, 0, i))
+		found += f.workers[i].state == s && f.workers[i].generation == generation;
+	return found;
+}
+
+static int first(enum worker_state s, uint32_t generation)
+{
+	for (int i = core_next_worker(&f.core, 0, -1); i >= 0; i = core_next_worker(&f.core, 0, i))
+		if (f.workers[i].state == s && f.workers[i].generation == generation)
+			return i;
+	return -1;
+}
+
+static void ends(int slot)
+{
+	if (f.workers[slot].alive)
+		fix_dies(slot, 0, 0);
+	fix_worker(EVENT_GONE, slot);
+}
+
+/* Those of generation FAILS exit at once; all others do as they are told. */
+static void settle(uint32_t fails)
+{
+	for (bool again = true; again;) {
+		again = false;
+		for (int i = 0; i < FIX_WORKERS; i++) {
+			struct worker *w = &f.workers[i];
+
+			if (!w->used || !w->tree ||
+				(w->state != WORKER_STARTING && w->state != WORKER_STOPPING))
+				continue;
+			again = true;
+			if (w->state == WORKER_STOPPING && w->draining) {
+				fix_worker(EVENT_SAID_DEMOTED, i);
+			} else if (w->state == WORKER_STOPPING) {
+				ends(i);
+			} else if (w->generation == fails) {
+				fix_worker(EVENT_SPAWNED, i);
+				fix_dies(i, 9, 0);
+			} else {
+				fix_ready(i);
+			}
+		}
+	}
+	assert_int_equal(f.core.impossible, 0);
+}
+
+static void begin(int workers, int surge, int missing)
+{
+	f.settings[0] = fix_program("web", workers, EXECUTOR_NO, PROMOTE_NOTIFY);
+	f.settings[0].surge = surge;
+	f.settings[0].max_unavailable = missing;
+	fix_start(1);
+	settle(0);
+}
+
+static void reload(int number)
+{
+	enum diff_class class = DIFF_ROLL;
+
+	newer_programs[number][0] = f.settings[0];
+	newer[number] = f.config;
+	newer[number].programs = newer_programs[number];
+	EVENT(.kind = EVENT_RELOAD, .config = &newer[number], .classes = &class);
+}
+
+static void assert_one_version(uint32_t generation, int workers)
+{
+	assert_int_equal(f.programs[0].rollout.state, ROLLOUT_IDLE);
+	assert_int_equal(count(WORKER_RUNNING, generation), workers);
+	for (int i = 0; i < FIX_WORKERS; i++) {
+		assert_false(f.workers[i].used && f.workers[i].outgoing);
+		assert_false(f.workers[i].tree && f.workers[i].generation != generation);
+	}
+	assert_int_equal(f.core.impossible, 0);
+}
+
+/* --- the ways ------------------------------------------------------------------------------- */
+static void test_surge(void **state)
+{
+	int canary;
+
+	(void)state;
+	begin(3, 1, 0);
+	reload(0);
+	assert_int_equal(f.programs[0].rollout.state, ROLLOUT_CANARY);
+	assert_int_equal(count(WORKER_RUNNING, 1), 3);
+	assert_int_equal(count(WORKER_STARTING, 2), 1);
+	canary = first(WORKER_STARTING, 2);
+	for (int left = 2; left >= 0; left--) {
+		int slot = first(WORKER_STARTING, 2);
+
+		fix_ready(slot);
+		assert_int_equal(count(WORKER_STOPPING, 1), 1);
+		assert_int_equal(count(WORKER_RUNNING, 1) + count(WORKER_RUNNING, 2), 3);
+		ends(first(WORKER_STOPPING, 1));
+		assert_int_equal(count(WORKER_STARTING, 2), left > 0);
+	}
+	assert_true(canary >= 0);
+	assert_one_version(2, 3);
+	assert_int_equal(f.programs[0].rollout.outcome, ROLLOUT_DONE);
+}
+
+static void test_in_place(void **state)
+{
+	(void)state;
+	begin(4, 0, 2);
+	reload(0);
+	assert_int_equal(count(WORKER_STOPPING, 1), 1); /* the canary alone */
+	ends(first(WORKER_STOPPING, 1));
+	fix_ready(first(WORKER_STARTING, 2));
+	assert_int_equal(count(WORKER_STOPPING, 1), 2);
+	settle(0);
+	assert_one_version(2, 4);
+}
+
+static void test_stop_delay(void **state)
+{
+	(void)state;
+	begin(1, 1, 0);
+	f.settings[0].stop_delay_ns = 3 * SEC;
+	reload(0);
+	fix_ready(first(WORKER_STARTING, 2));
+	assert_int_equal(count(WORKER_RUNNING, 1), 1);
+	assert_int_equal(core_next_deadline(&f.core), f.now + 3 * SEC);
+	fix_timer(3 * SEC);
+	assert_int_equal(count(WORKER_STOPPING, 1), 1);
+	settle(0);
+	assert_one_version(2, 1);
+}
+
+static void test_canary_fails(void **state)
+{
+	(void)state;
+	for (int surge = 0; surge < 2; surge++) {
+		uint64_t id;
+
+		begin(3, surge, !surge);
+		id = f.workers[1].id;
+		reload(0);
+		settle(2);
+		assert_one_version(1, 3);
+		assert_int_equal(f.programs[0].rollout.outcome, ROLLOUT_FAILED);
+		assert_false(f.programs[0].rollout.replaced);
+		assert_int_equal(f.workers[1].id, id); /* untouched */
+		assert_ptr_equal(f.programs[0].settings, &f.settings[0]);
+	}
+}
+
+static void test_later_failure_rolls_back(void **state)
+{
+	(void)state;
+	for (int surge = 0; surge < 2; surge++) {
+		begin(3, surge, !surge);
+		reload(0);
+		if (!surge)
+			ends(first(WORKER_STOPPING, 1));
+		fix_ready(first(WORKER_STARTING, 2)); /* the canary */
+		assert_int_equal(f.programs[0].rollout.state, ROLLOUT_ROLLING);
+		ends(first(WORKER_STOPPING, 1));
+		fix_worker(EVENT_SPAWNED, first(WORKER_STARTING, 2));
+		fix_dies(first(WORKER_STARTING, 2), 9, 0);
+		fix_worker(EVENT_GONE, first(WORKER_STOPPING, 2));
+		assert_int_equal(f.programs[0].rollout.state, ROLLOUT_BACK);
+		settle(2);
+		assert_one_version(1, 3);
+		assert_int_equal(f.programs[0].rollout.outcome, ROLLOUT_FAILED);
+		assert_true(f.programs[0].rollout.replaced);
+	}
+}
+
+/* After a failure the next reload tries again, also with a file that did not change since. */
+static void test_retry(void **state)
+{
+	enum diff_class same = DIFF_SAME;
+
+	(void)state;
+	begin(2, 1, 0);
+	reload(0);
+	settle(2);
+	assert_one_version(1, 2);
+	EVENT(.kind = EVENT_RELOAD, .config = &newer[0], .classes = &same);
+	settle(0);
+	assert_one_version(3, 2);
+	assert_ptr_equal(f.programs[0].settings, newer_programs[0]);
+}
+
+static void test_neither_starts(void **state)
+{
+	(void)state;
+	begin(2, 0, 1);
+	reload(0);
+	ends(first(WORKER_STOPPING, 1));
+	fix_dies(first(WORKER_STARTING, 2), 9, 0);
+	for (int i = 0; i < 200 && f.programs[0].rollout.state != ROLLOUT_IDLE; i++) {
+		for (int k = 0; k < FIX_WORKERS; k++) {
+			if (f.workers[k].used && f.workers[k].state == WORKER_STARTING)
+				fix_dies(k, 9, 0);
+			if (f.workers[k].used && f.workers[k].state == WORKER_STOPPING)
+				ends(k);
+		}
+		if (core_next_deadline(&f.core) != 0)
+			fix_next();
+	}
+	assert_int_equal(f.programs[0].rollout.outcome, ROLLOUT_FAILED);
+	assert_true(f.programs[0].rollout.half);
+	assert_int_equal(count(WORKER_RUNNING, 1), 1);
+}
+
+/* The executor goes last, and moves once: to a worker of the new version. */
+static void test_executor_goes_last(void **state)
+{
+	(void)state;
+	for (int surge = 0; surge < 2; surge++) {
+		int executor, moves = 0;
+
+		f.settings[0] = fix_program("web", 3, EXECUTOR_CANDIDATE, PROMOTE_NOTIFY);
+		f.settings[0].surge = surge;
+		f.settings[0].max_unavailable = !surge;
+		fix_start(1);
+		settle(0);
+		fix_hold();
+		fix_promote(0);
+		executor = f.programs[0].executor.worker;
+		assert_int_equal(f.programs[0].executor.state, EXECUTOR_EXECUTING);
+		reload(0);
+		for (int i = 0; i < 100 && f.programs[0].rollout.state != ROLLOUT_IDLE; i++) {
+			settle(0);
+			if (f.core.election.request.op == REQUEST_PROMOTE) {
+				assert_int_equal(count(WORKER_RUNNING, 1), 0);
+				fix_promote(0);
+				moves++;
+			}
+		}
+		if (f.core.election.request.op == REQUEST_PROMOTE) {
+			fix_promote(0);
+			moves++;
+		}
+		assert_int_equal(moves, 1);
+		assert_one_version(2, 3);
+		assert_int_equal(f.programs[0].executor.state, EXECUTOR_EXECUTING);
+		assert_int_equal(f.workers[f.programs[0].executor.worker].generation, 2);
+		(void)executor;
+	}
+}
+
+/* --- what may happen at each stage ---------------------------------------------------------- */
+enum stage { AT_CANARY, AT_ROLLING, AT_BACK, STAGES };
+enum happening {
+	SHUTDOWN,
+	SCALE_UP,
+	SCALE_DOWN,
+	STOP,
+	START,
+	RESTART,
+	RELOAD,
+	STOP_ONE,
+	OLD_CRASHES,
+	NEW_CRASHES,
+	TAKEN_OUT,
+	HAPPENINGS
+};
+
+static void come_to(enum stage stage, int surge)
+{
+	begin(3, surge, !surge);
+	reload(0);
+	if (stage == AT_CANARY)
+		return;
+	if (!surge)
+		ends(first(WORKER_STOPPING, 1));
+	fix_ready(first(WORKER_STARTING, 2));
+	if (stage == AT_ROLLING)
+		return;
+	ends(first(WORKER_STOPPING, 1));
+	fix_dies(first(WORKER_STARTING, 2), 9, 0);
+	fix_worker(EVENT_GONE, first(WORKER_STOPPING, 2));
+	assert_int_equal(f.programs[0].rollout.state, ROLLOUT_BACK);
+}
+
+static void happens(enum happening what)
+{
+	static struct config without;
+	int slot;
+
+	switch (what) {
+	case SHUTDOWN:
+		EVENT(.kind = EVENT_SHUTDOWN, .number = SHUTDOWN_GRACEFUL);
+		break;
+	case SCALE_UP:
+	case SCALE_DOWN:
+		EVENT(.kind = EVENT_SCALE, .program = 0, .number = what == SCALE_UP ? 5 : 2);
+		break;
+	case STOP:
+		EVENT(.kind = EVENT_STOP, .program = 0);
+		break;
+	case START:
+		EVENT(.kind = EVENT_START, .program = 0);
+		break;
+	case RESTART:
+		EVENT(.kind = EVENT_RESTART, .program = 0);
+		break;
+	case RELOAD:
+		reload(1);
+		break;
+	case STOP_ONE:
+		EVENT(.kind = EVENT_STOP, .program = 0, .worker = core_find_worker(&f.core, 0, 0));
+		break;
+	case OLD_CRASHES:
+	case NEW_CRASHES:
+		slot = first(WORKER_RUNNING, what == OLD_CRASHES ? 1 : 2);
+		if (slot >= 0) {
+			fix_dies(slot, 0, 11);
+			fix_worker(EVENT_GONE, slot);
+		}
+		break;
+	case TAKEN_OUT:
+		without = f.config;
+		without.program_count = 0;
+		EVENT(.kind = EVENT_RELOAD, .config = &without);
+		break;
+	default:
+		break;
+	}
+}
+
+static void test_stage_and_event(void **state)
+{
+	(void)state;
+	for (int surge = 0; surge < 2; surge++) {
+		for (int stage = 0; stage < STAGES; stage++) {
+			for (int what = 0; what < HAPPENINGS; what++) {
+				int wanted = what == SCALE_UP     ? 5
+					     : what == SCALE_DOWN ? 2
+					     : what == STOP_ONE   ? 2
+								  : 3;
+				uint32_t end = what == RELOAD ? 3 : stage == AT_BACK ? 1 : 2;
+
+				come_to((enum stage)stage, surge);
+				happens((enum happening)what);
+				settle(0);
+				if (what == SHUTDOWN) {
+					assert_int_equal(f.core.lifecycle.state, LIFECYCLE_DOWN);
+					continue;
+				}
+				if (what == TAKEN_OUT) {
+					assert_false(f.programs[0].used);
+					continue;
+				}
+				for (int i = 0; i < 3; i++) {
+					fix_timer(1 * SEC); /* backoffs of the crashed */
+					settle(0);
+				}
+				if (what == STOP) {
+					assert_int_equal(f.programs[0].rollout.state, ROLLOUT_IDLE);
+					assert_true(pool_all_down(&f.core));
+					continue;
+				}
+				if (f.programs[0].rollout.state != ROLLOUT_IDLE ||
+					count(WORKER_RUNNING, end) != wanted)
+					fail_msg("surge %d, stage %d, event %d: %s, %d of %d",
+						surge, stage, what,
+						rollout_state_name(f.programs[0].rollout.state),
+						count(WORKER_RUNNING, end), wanted);
+				assert_one_version(end, wanted);
+			}
+		}
+	}
+}
+
+static void test_table(void **state)
+{
+	(void)state;
+	for (int s = 0; s < ROLLOUT_STATE_COUNT; s++) {
+		for (int k = 0; k < ROLLOUT_EVENT_COUNT; k++) {
+			bool has = rollout_table_has((enum rollout_state)s, (enum rollout_event)k);
+
+			begin(2, 1, 0);
+			f.core.plan = &f.plan;
+			f.plan.count = 0;
+			f.programs[0].rollout.state = (enum rollout_state)s;
+			f.programs[0].rollout.settings = &f.settings[0];
+			f.programs[0].rollout.config = &f.config;
+			f.programs[0].rollout.generation = 1;
+			rollout_handle(&f.core, &f.programs[0], (enum rollout_event)k);
+			assert_int_equal(f.core.impossible, has ? 0 : 1);
+			if (!has)
+				assert_int_equal(f.programs[0].rollout.state, s);
+			assert_non_null(rollout_event_name((enum rollout_event)k));
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_surge),
+		cmocka_unit_test(test_in_place),
+		cmocka_unit_test(test_stop_delay),
+		cmocka_unit_test(test_canary_fails),
+		cmocka_unit_test(test_later_failure_rolls_back),
+		cmocka_unit_test(test_retry),
+		cmocka_unit_test(test_neither_starts),
+		cmocka_unit_test(test_executor_goes_last),
+		cmocka_unit_test(test_stage_and_event),
+		cmocka_unit_test(test_table),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
