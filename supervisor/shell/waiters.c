@@ -5,6 +5,7 @@
 
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/pool.h"
+#include "supervisor/core/rollout_fsm.h"
 #include "supervisor/shell/commands.h"
 
 struct waiter *waiter_add(struct supervisor *s, struct control_connection *from, uint64_t id,
@@ -99,9 +100,12 @@ json_t *waiter_workers_json(struct supervisor *s, const struct waiter *w)
 static bool start_failed(struct supervisor *s, int slot, struct err *e)
 {
 	const struct worker *w = &s->core.workers[slot];
+	const struct program *p = &s->core.programs[w->program];
 	const char *name = report_worker_name(s, slot);
 	char how[600];
 
+	if (rollout_is_active(p) && w->generation != p->generation)
+		return false; /* of a version that is being replaced: what follows counts */
 	if (w->state != WORKER_FATAL && (w->state != WORKER_BACKOFF || w->failures == 0))
 		return false;
 	report_exit(s, slot, how, sizeof how);
