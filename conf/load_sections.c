@@ -165,6 +165,20 @@ static void check_ttl(struct loader *l, const struct ini_section *section)
 		(double)slack / 1e9);
 }
 
+/* A setting that would do nothing is not taken: two instances would believe in two locks. */
+static void check_lock_name(struct loader *l, const struct ini_section *section)
+{
+	const char *name = l->config->scheduler.lock_name;
+	struct setting s = setting_key(l->data, SECTION_SCHEDULER, section, NULL, "lock_name");
+
+	if (!name[0])
+		load_report(l, false, section, &s, "must not be empty");
+	else if (strcmp(name, "scheduler") != 0)
+		load_report(l, false, section, &s,
+			"other names are not supported yet: an SQLite file holds one lock, "
+			"'scheduler'; give each lock a 'database' of its own");
+}
+
 void load_scheduler(struct loader *l)
 {
 	const struct ini_section *section = ini_section(l->ini, "scheduler");
@@ -178,11 +192,7 @@ void load_scheduler(struct loader *l)
 	load_defaults(l, SECTION_SCHEDULER, scheduler);
 	load_rows(l, SECTION_SCHEDULER, section, NULL, &scope, scheduler);
 	load_database(l, section, &scope);
-	if (!scheduler->lock_name[0]) {
-		struct setting s = setting_key(
-			l->data, SECTION_SCHEDULER, section, NULL, "lock_name");
-		load_report(l, false, section, &s, "must not be empty");
-	}
+	check_lock_name(l, section);
 	scheduler->enabled = section != NULL;
 	check_ttl(l, section);
 }

@@ -216,6 +216,7 @@ static void test_single_errors(void **state)
 	refuse_one("[scheduler]\ndatabase = postgresql://u:secret@h/d\n" WEB, 2, "PostgreSQL");
 	refuse_one("[scheduler]\ndatabase = mysql://h/d\n" WEB, 2, "sqlite:PATH");
 	refuse_one("[scheduler]\nlock_name =\n" WEB, 2, "empty");
+	refuse_one("[scheduler]\nlock_name = other\n" WEB, 2, "not supported yet");
 	refuse_one("[scheduler]\nheartbeat = 30s\n" WEB, 2, "too short");
 	refuse_one("[baton]\n[program:a]\ncommand=/bin/true\nstopasgroup=yes\nkillasgroup=no\n", 5,
 		"stopasgroup");
@@ -364,7 +365,7 @@ static const char every_field[] =
 	"json\n"
 	"loglevel = debug\ncontrol = run.sock\nshutdown_timeout = 90s\numask = 027\n"
 	"environment = A=\"1\"\n"
-	"[scheduler]\ndatabase = sqlite:data/x.db\nlock_name = l\nttl = 90s\nwhen_held = "
+	"[scheduler]\ndatabase = sqlite:data/x.db\nlock_name = scheduler\nttl = 90s\nwhen_held = "
 	"exit\n"
 	"fast_takeover = no\non_promote = /bin/true x\nhistory_keep = 1d\n"
 	"[socket:http]\nlisten = 127.0.0.1:8000\nbacklog = 5\nnodelay = no\n"
