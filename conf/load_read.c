@@ -207,13 +207,13 @@ static void rotation(struct loader *l, const struct ini_entry *e, const struct s
 	}
 	if (l->native) {
 		errlist_addf(l->findings, false, e->place.file, e->place.line,
-			"[%.100s] %s: not supported yet; rotate with logrotate and 'baton logs "
-			"rotate', and set 'maxbytes' to 0",
+			"[%.100s] %s: not supported yet; rotate with logrotate and signal USR1 "
+			"to baton, and set 'maxbytes' to 0",
 			e->section->name, row->key);
 	} else if (!l->rotation_seen) {
 		errlist_addf(l->findings, true, e->place.file, e->place.line,
 			"[%.100s] %s: not supported yet: log files grow until something rotates "
-			"them (logrotate and 'baton logs rotate'); said once for all programs",
+			"them (logrotate, then signal USR1); said once for all programs",
 			e->section->name, row->key);
 		l->rotation_seen = true;
 	}
