@@ -306,6 +306,8 @@ def _():
     except LockWrong as error:
         check("hard links" in str(error), str(error))
     for name in ("/proc/self/baton.db", "/sys/baton.db"):
+        if not os.path.ismount("/" + name.split("/")[1]):
+            continue    # an ordinary folder in a bare root
         try:
             manual(name).info()
             check(False, name + " was accepted")
