@@ -14,13 +14,13 @@
 #define CHANNEL_LINE_BYTES 512 /* with the newline */
 
 enum channel_verb {
-	CHANNEL_HELLO,	  /* from the worker */
+	CHANNEL_HELLO,    /* from the worker */
 	CHANNEL_PROMOTED, /* term */
 	CHANNEL_DEMOTED,  /* term */
-	CHANNEL_BUSY,	  /* count */
-	CHANNEL_CLAIM,	  /* job, time */
+	CHANNEL_BUSY,     /* count */
+	CHANNEL_CLAIM,    /* job, time */
 	CHANNEL_PROMOTE,  /* to the worker: term, ttl_ms */
-	CHANNEL_DEMOTE,	  /* term, reason, grace_ms */
+	CHANNEL_DEMOTE,   /* term, reason, grace_ms */
 	CHANNEL_UNKNOWN,  /* a word of a later version: tolerated */
 };
 

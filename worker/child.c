@@ -452,7 +452,8 @@ void child_failure_text(
 			why, hint);
 		break;
 	case CHILD_GROUP:
-		snprintf(buf, bytes, "cannot change to group %ld: %s%s", (long)spec->gid, why, hint);
+		snprintf(
+			buf, bytes, "cannot change to group %ld: %s%s", (long)spec->gid, why, hint);
 		break;
 	case CHILD_USER:
 		snprintf(buf, bytes, "cannot change to user %ld: %s%s", (long)spec->uid, why, hint);

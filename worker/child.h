@@ -35,10 +35,10 @@ enum child_step {
 };
 
 struct child_failure {
-	int step; /* enum child_step */
-	int error; /* errno */
-	int detail; /* CHILD_RLIMIT: the resource; CHILD_EXEC: 1 = the file is there, its interpreter
-		     * is not; else 0 */
+	int step;   /* enum child_step */
+	int error;  /* errno */
+	int detail; /* CHILD_RLIMIT: the resource; CHILD_EXEC: 1 = the file is there, its
+		     * interpreter is not; else 0 */
 };
 
 struct child_fd {
@@ -49,26 +49,26 @@ struct child_spec {
 	char *const *argv;
 	/* Paths to try with execve in order (PATH search done by the parent); NULL-terminated. */
 	char *const *paths;
-	/* The environment; the text "LISTEN_PID=0000000000" and "WATCHDOG_PID=0000000000" in it, when
-	 * present, get the child's own pid written in place. */
+	/* The environment; the text "LISTEN_PID=0000000000" and "WATCHDOG_PID=0000000000" in it,
+	 * when present, get the child's own pid written in place. */
 	char **envp;
 	const struct child_fd *fds; /* all that the child keeps: 0, 1, 2 and what is passed on */
 	size_t fd_count;
-	int report_fd;  /* write end for a failure */
-	int hold_fd;    /* read end: wait for one byte before exec; EOF = exit quietly; -1 = none */
+	int report_fd; /* write end for a failure */
+	int hold_fd;   /* read end: wait for one byte before exec; EOF = exit quietly; -1 = none */
 	const char *directory; /* "" = stay */
 	bool set_user;
 	uid_t uid;
 	gid_t gid;
 	const gid_t *groups;
 	size_t group_count;
-	bool groups_set; /* call setgroups (root only) */
-	int umask;              /* -1 = inherit */
-	int nice;               /* INT_MIN = inherit */
-	int oom_score_adj;      /* INT_MIN = inherit */
+	bool groups_set;   /* call setgroups (root only) */
+	int umask;         /* -1 = inherit */
+	int nice;          /* INT_MIN = inherit */
+	int oom_score_adj; /* INT_MIN = inherit */
 	bool no_new_privs;
-	bool die_with_parent;   /* PR_SET_PDEATHSIG = SIGKILL, set after the change of credentials */
-	pid_t parent;           /* to notice a parent that died before the prctl */
+	bool die_with_parent; /* PR_SET_PDEATHSIG = SIGKILL, set after the change of credentials */
+	pid_t parent;         /* to notice a parent that died before the prctl */
 	const struct config_rlimit *rlimits;
 	size_t rlimit_count;
 };
@@ -79,8 +79,8 @@ struct child_spec {
 void child_exec(const struct child_spec *spec) __attribute__((noreturn));
 
 /* "cannot change to directory '/x': no such file or directory" for people. SPEC gives the names. */
-void child_failure_text(const struct child_failure *f, const struct child_spec *spec, char *buf,
-	size_t bytes);
+void child_failure_text(
+	const struct child_failure *f, const struct child_spec *spec, char *buf, size_t bytes);
 const char *child_step_name(int step);
 
 #endif

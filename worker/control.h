@@ -26,10 +26,9 @@
  *                                              {"code":"failed", "message", "findings":[text, ...]}
  *   wait {for: "CONDITION", timeout_ms}     -> {"condition", "waited_ms"}
  *   events {}                               -> {} and then the stream
- *   is-executor {}                          -> {"executor":bool, "term":N, "worker":"web:0"}: about the
- *                                              worker whose process tree the peer's pid is in; open to
- *                                              every process of such a tree whatever its user
- *   version {}
+ *   is-executor {}                          -> {"executor":bool, "term":N, "worker":"web:0"}: about
+ * the worker whose process tree the peer's pid is in; open to every process of such a tree whatever
+ * its user version {}
  */
 #ifndef BATON_WORKER_CONTROL_H
 #define BATON_WORKER_CONTROL_H
@@ -41,7 +40,7 @@
 
 #include "conf/err.h"
 
-#define CONTROL_VERSION	      1
+#define CONTROL_VERSION       1
 #define CONTROL_REQUEST_BYTES 65536
 
 struct control_client {
@@ -58,7 +57,8 @@ int control_connect(struct control_client *c, const char *path, int64_t timeout_
 void control_close(struct control_client *c);
 /* Send one request (REQUEST gets "v" and "id"; the reference stays the caller's). */
 int control_send(struct control_client *c, json_t *request, struct err *e);
-/* Next line as JSON (new reference). timeout_ms < 0 = for ever. ERR_TIMEOUT, ERR_NOT_RUNNING at EOF. */
+/* Next line as JSON (new reference). timeout_ms < 0 = for ever. ERR_TIMEOUT, ERR_NOT_RUNNING at
+ * EOF. */
 int control_receive(struct control_client *c, int64_t timeout_ms, json_t **ret_line, struct err *e);
 /* Send and wait for the answer with that id; PROGRESS (may be NULL) is called for lines before it.
  * *ret_answer is the whole answer object, ok or not. */

@@ -16,23 +16,23 @@
 
 #include "conf/err.h"
 
-#define LEASE_MAGIC	 0x4e544142u /* "BATN" */
-#define LEASE_VERSION	 1u
+#define LEASE_MAGIC      0x4e544142u /* "BATN" */
+#define LEASE_VERSION    1u
 #define LEASE_PAGE_BYTES 4096
 
 struct lease_page {
 	uint32_t magic;
 	uint32_t version;
-	int64_t deadline_ns;	  /* CLOCK_BOOTTIME; 0 = not the executor; written last */
-	uint64_t term;		  /* valid while deadline_ns != 0; written before it */
+	int64_t deadline_ns;      /* CLOCK_BOOTTIME; 0 = not the executor; written last */
+	uint64_t term;            /* valid while deadline_ns != 0; written before it */
 	int64_t soft_deadline_ns; /* past it, start nothing new */
 	uint64_t time_namespace;  /* inode of the supervisor's time namespace */
 	uint64_t heartbeats;
 };
 
 struct lease {
-	int fd_rw;	/* kept by the supervisor, given to the deadman */
-	int fd_ro;	/* inherited by the worker */
+	int fd_rw; /* kept by the supervisor, given to the deadman */
+	int fd_ro; /* inherited by the worker */
 	struct lease_page *page;
 };
 

@@ -92,7 +92,7 @@ struct lock_view {
 	bool same_machine; /* machine id equal, boot id not: a reboot, if the byte is free */
 	bool pid1;
 	int64_t wall_us; /* the wall clock now, for a new epoch */
-	uint64_t file; /* of device and inode: the same row in another file is another sight */
+	uint64_t file;   /* of device and inode: the same row in another file is another sight */
 	int64_t cleared; /* the mark in the guard file: no epoch up to it is given again */
 };
 
