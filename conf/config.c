@@ -39,6 +39,7 @@ static void load(void *argument)
 	load_sections(l);
 	load_scheduler(l);
 	load_programs(l);
+	load_jobs(l);
 	load_check(l);
 	load_order(l);
 }
@@ -167,6 +168,15 @@ int config_find_socket(const struct config *c, const char *name)
 {
 	for (size_t i = 0; i < c->socket_count; i++) {
 		if (strcmp(c->sockets[i].name, name) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+int config_find_job(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->job_count; i++) {
+		if (strcmp(c->jobs[i].name, name) == 0)
 			return (int)i;
 	}
 	return -1;

@@ -35,6 +35,9 @@ enum config_output {
 enum config_log_format { LOG_TEXT, LOG_LOGFMT, LOG_JSON, LOG_DEFAULT };
 enum config_depends_on { DEPENDS_READY, DEPENDS_STARTED, DEPENDS_DONE };
 enum config_user_kind { USER_NONE, USER_SET };
+enum config_overlap { OVERLAP_SKIP, OVERLAP_QUEUE, OVERLAP_REPLACE, OVERLAP_ALLOW };
+enum config_missed { MISSED_SKIP, MISSED_ONCE, MISSED_ALL };
+enum config_interrupted { INTERRUPTED_RERUN, INTERRUPTED_FAIL };
 
 struct config_place { /* where a value was written; file "" and line 0 = a default */
 	const char *file;
@@ -138,11 +141,67 @@ struct config_program {
 	bool blocking_sockets; /* its preset's server cannot wait on a socket that does not block */
 	int group_priority;    /* of its [group:]; its own priority when it is in none */
 
+	/* The job worker's program `jobs`, made by the loader when there is a [job:] section. It is
+	 * in no file: not in `all`, in counts, in lists, in what `check --dump` prints. Its argv is
+	 * CONFIG_JOB_WORKER alone, a role of baton's own binary and no path. */
+	bool hidden;
+
 	const struct config_section *raw; /* for config_worker_build and diff; opaque */
 };
 
+#define CONFIG_JOBS_PROGRAM "jobs"
+#define CONFIG_JOB_WORKER   "job-worker"
+
+struct schedule;
+struct zone;
+
+struct config_job {
+	const char *name;
+	struct config_place place;
+	const char *schedule, *timezone; /* as written; timezone "" = the system's */
+	const struct schedule *when;     /* the schedule, parsed: conf/schedule.h */
+	const struct zone *zone;         /* its time zone; shared by the jobs that are in it */
+	const char *command;             /* expanded */
+	bool shell;                      /* argv is /bin/sh -c COMMAND */
+	const char *const *argv;         /* NULL-terminated; with shell too */
+	const char *directory;           /* "" = stay */
+	const struct config_pair
+		*environment; /* of baton, of environment_file, of the job, merged */
+	size_t environment_count;
+	struct config_user user;
+	int umask;         /* -1 = inherit */
+	int nice;          /* INT_MIN = inherit */
+	int oom_score_adj; /* INT_MIN = inherit */
+	bool no_new_privs;
+	const struct config_rlimit *rlimits;
+	size_t rlimit_count;
+
+	int stopsignal;
+	int64_t stopwaitsecs_ns;
+	int64_t timeout_ns; /* 0 = none */
+	enum config_overlap overlap;
+	enum config_missed missed;
+	int64_t missed_limit_ns;
+	int retries;
+	int64_t retry_backoff_ns;
+	int64_t jitter_ns;
+	const char *on_failure; /* "" = none; run by /bin/sh -c */
+	bool enabled;
+	int64_t output_keep; /* bytes */
+	enum config_interrupted interrupted;
+	int64_t handoff_timeout_ns;
+
+	const struct config_section *raw; /* for diff; opaque */
+};
+
+struct config_jobs { /* [jobs] */
+	int max_running;
+	int64_t history_keep_ns;
+	int history_count; /* runs kept of each job */
+};
+
 struct config_scheduler {
-	bool enabled;         /* a [scheduler] section or any executor = */
+	bool enabled;         /* a [scheduler] or [job:] section or any executor = */
 	const char *database; /* absolute path (sqlite), without "sqlite:" */
 	const char *lock_name;
 	int64_t ttl_ns, heartbeat_ns, kill_grace_ns, handoff_timeout_ns;
@@ -179,8 +238,11 @@ struct config {
 	bool keep_on_supervisor_death;
 
 	struct config_scheduler scheduler;
-	const struct config_program *programs; /* in the order of the file */
+	const struct config_program *programs; /* in the order of the file; a hidden one last */
 	size_t program_count;
+	const struct config_job *jobs; /* in the order of the file */
+	size_t job_count;
+	struct config_jobs jobs_settings;
 	const struct config_socket *sockets;
 	size_t socket_count;
 	void *private; /* the arena and the parsed file; conf/ only */
@@ -209,8 +271,9 @@ void config_unref(struct config *c); /* NULL is fine */
 int config_control_path(
 	const struct config *c, const char *path, char *buf, size_t bytes, struct err *e);
 
-/* Index of the program or socket NAME, or -1. */
+/* Index of the program, socket or job NAME, or -1. */
 int config_find_program(const struct config *c, const char *name);
+int config_find_job(const struct config *c, const char *name);
 int config_find_socket(const struct config *c, const char *name);
 
 /* One worker's own values, expanded for INDEX. Owned by the caller (config_worker_release). */

@@ -175,30 +175,44 @@ static void run_pair(void *argument)
 	compare_program(p->x, p->from, p->to, p->change);
 }
 
-static int find(const struct config *c, const struct ini_section *like)
+static int find(const struct config *c, const struct config_program *like)
 {
 	const struct config_data *d = c->private;
-	const struct ini_section *s = ini_section(&d->ini, like->name);
+	const struct ini_section *s = ini_section(&d->ini, like->raw->ini->name);
+	int last = (int)c->program_count - 1;
 
+	if (like->hidden) /* it is the last one, and in no section */
+		return last >= 0 && c->programs[last].hidden ? last : -1;
 	return s ? s->index : -1;
+}
+
+/* What it runs is looked at in compare_jobs; its own settings follow from the jobs'. */
+static void compare_hidden(const struct config_program *old, const struct config_program *new,
+	struct config_change *change)
+{
+	if (old->handoff_timeout_ns != new->handoff_timeout_ns ||
+		old->stopwaitsecs_ns != new->stopwaitsecs_ns)
+		change->class = DIFF_LIVE;
 }
 
 static void compare_programs(struct compare *x)
 {
 	for (size_t i = 0; i < x->to->program_count; i++) {
 		const struct config_program *p = &x->to->programs[i];
-		int from = find(x->from, p->raw->ini);
+		int from = find(x->from, p);
 		struct config_change *change = add_change(
 			x, p->name, from < 0 ? DIFF_ADDED : DIFF_SAME, "");
 		struct pair pair = {x, from, (int)i, change};
 		if (from < 0)
 			change->text = arena_strdup(x->a, "new");
+		else if (p->hidden)
+			compare_hidden(&x->from->programs[from], p, change);
 		else if (arena_run(&x->scratch, run_pair, &pair) < 0)
 			change->class = DIFF_ROLL; /* memory is short: assume the most */
 		arena_release(&x->scratch);
 	}
 	for (size_t i = 0; i < x->from->program_count; i++) {
-		if (find(x->to, x->from->programs[i].raw->ini) < 0)
+		if (find(x->to, &x->from->programs[i]) < 0)
 			add_change(x, x->from->programs[i].name, DIFF_REMOVED, "gone");
 	}
 }

@@ -282,6 +282,14 @@ void effective_each(const struct config *c, struct arena *a, take_function *take
 		else if (strncmp(s->name, "group:", 6) == 0)
 			give_plain(c, a, take, user, s, s->name, SECTION_GROUP, -1);
 	}
-	for (size_t i = 0; i < c->program_count; i++)
-		effective_program(c, (int)i, a, take, user);
+	for (size_t i = 0; i < c->program_count; i++) {
+		if (!c->programs[i].hidden)
+			effective_program(c, (int)i, a, take, user);
+	}
+	if (ini_section(&d->ini, "jobs"))
+		give_plain(
+			c, a, take, user, ini_section(&d->ini, "jobs"), "jobs", SECTION_JOBS, -1);
+	for (size_t i = 0; i < c->job_count; i++)
+		give_plain(c, a, take, user, c->jobs[i].raw->ini, c->jobs[i].raw->ini->name,
+			SECTION_JOB, -1);
 }

@@ -59,7 +59,8 @@ struct loader {
 	bool rotation_seen;
 	struct config_program *programs;
 	struct config_socket *sockets;
-	size_t program_capacity, socket_capacity;
+	struct config_job *jobs;
+	size_t program_capacity, socket_capacity, job_capacity;
 	struct user_cache *users;
 	glob_t found; /* given back by config_load when memory ran out while it was in use */
 	bool found_in_use;
@@ -93,6 +94,15 @@ void load_environment_file(struct loader *l, const struct ini_section *section,
 	const struct setting *s, const char *text, struct config_pair **ret_pairs,
 	size_t *ret_count);
 
+/* rlimit_NAME of a program or job (KIND). */
+void load_rlimits(struct loader *l, enum schema_section kind, const struct ini_section *section,
+	const struct expand_scope *scope, const struct config_rlimit **ret_limits,
+	size_t *ret_count);
+/* Defaults of a program, before any section is read; then one more in the list. */
+void load_program_template(struct loader *l, struct config_program *ret_template);
+struct config_program *load_program_add(
+	struct loader *l, const struct config_program *template, struct ini_section *section);
+
 /* --- users and CPUs: load_machine.c */
 bool load_user(struct loader *l, const struct ini_section *section, const struct setting *s,
 	const char *text, bool with_group, struct config_user *ret_user);
@@ -104,6 +114,7 @@ int load_cpus(void); /* CPUs by affinity and cgroup quota; at least 1 */
 int load_read(struct loader *l, const char *path); /* ERR_CONFIG: nothing to go on with */
 void load_sections(struct loader *l);
 void load_programs(struct loader *l);
+void load_jobs(struct loader *l); /* after load_programs and load_scheduler: load_job.c */
 void load_scheduler(struct loader *l);
 void load_check(struct loader *l);
 void load_order(struct loader *l);

@@ -368,6 +368,8 @@ void load_check(struct loader *l)
 	struct config *c = l->config;
 
 	for (size_t i = 0; i < c->program_count; i++) {
+		if (l->programs[i].hidden)
+			continue;
 		check_program(l, &l->programs[i]);
 		if (l->programs[i].executor != EXECUTOR_NO)
 			c->scheduler.enabled = true;

@@ -292,41 +292,6 @@ static void load_preset(struct context *x)
 	x->p->blocking_sockets = preset->blocking_sockets;
 }
 
-static void load_rlimits(struct context *x)
-{
-	const struct schema_row *row = schema_find(SECTION_PROGRAM, "rlimit_");
-	struct config_rlimit *limits = NULL;
-	size_t capacity = 0;
-
-	for (const struct ini_entry *e = x->section->first; e; e = e->next) {
-		struct setting s = {row, e->key, e->value, e->place, e->here, SOURCE_FILE, NULL};
-		struct config_rlimit limit;
-		const char *text;
-		struct err why;
-		if (strncmp(e->key, "rlimit_", 7) != 0)
-			continue;
-		limit.resource = units_rlimit(e->key + 7);
-		if (limit.resource < 0) {
-			complain(x, &s, false,
-				"no such limit; there are as, core, cpu, data, fsize, locks, "
-				"memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, "
-				"sigpending, stack");
-			continue;
-		}
-		text = load_expand(x->l, x->section, &s, &x->scope);
-		if (!text)
-			continue;
-		if (units_rlimit_value(text, &limit.soft, &limit.hard, &why) < 0) {
-			complain(x, &s, false, why.text);
-			continue;
-		}
-		limits = arena_grow(
-			x->l->arena, limits, x->p->rlimit_count, &capacity, sizeof(*limits));
-		limits[x->p->rlimit_count++] = limit;
-	}
-	x->p->rlimits = limits;
-}
-
 /* What only one worker can say (a path with its number in it) is left to worker_build. */
 static enum config_output output_kind(const struct context *x, const char *key)
 {
@@ -360,7 +325,7 @@ static void load_outputs(struct context *x)
 
 /* --- a whole program ------------------------------------------------------------------------- */
 
-static void set_template(struct loader *l, struct config_program *p)
+void load_program_template(struct loader *l, struct config_program *p)
 {
 	memset(p, 0, sizeof(*p));
 	p->umask = -1;
@@ -388,23 +353,33 @@ static void check_name(struct context *x)
 			x->section->name);
 }
 
+struct config_program *load_program_add(
+	struct loader *l, const struct config_program *template, struct ini_section *section)
+{
+	struct config_section *raw = arena_zero(l->arena, sizeof(*raw));
+	struct config_program *p;
+
+	l->programs = arena_grow(l->arena, l->programs, l->config->program_count,
+		&l->program_capacity, sizeof(*l->programs));
+	section->index = (int)l->config->program_count;
+	p = &l->programs[l->config->program_count++];
+	*p = *template;
+	raw->ini = section;
+	p->raw = raw;
+	p->place = section->place;
+	p->name = section->name + strlen("program:");
+	p->group = section->group ? section->group->name + strlen("group:") : p->name;
+	return p;
+}
+
 static void load_program(
 	struct loader *l, struct ini_section *section, const struct config_program *template)
 {
 	struct context x = {.l = l, .section = section};
 	struct setting s;
 
-	l->programs = arena_grow(l->arena, l->programs, l->config->program_count,
-		&l->program_capacity, sizeof(*l->programs));
-	section->index = (int)l->config->program_count;
-	x.p = &l->programs[l->config->program_count++];
-	x.raw = arena_zero(l->arena, sizeof(*x.raw));
-	*x.p = *template;
-	x.raw->ini = section;
-	x.p->raw = x.raw;
-	x.p->place = section->place;
-	x.p->name = section->name + strlen("program:");
-	x.p->group = section->group ? section->group->name + strlen("group:") : x.p->name;
+	x.p = load_program_add(l, template, section);
+	x.raw = (struct config_section *)x.p->raw;
 	check_name(&x);
 	load_scope(l->config, x.p, l->arena, -1, NULL, &x.scope);
 	load_preset(&x);
@@ -418,7 +393,7 @@ static void load_program(
 	load_program_sockets(&x);
 	load_roll(&x);
 	load_limits(&x);
-	load_rlimits(&x);
+	load_rlimits(l, SECTION_PROGRAM, section, &x.scope, &x.p->rlimits, &x.p->rlimit_count);
 	load_outputs(&x);
 	s = get(&x, "killasgroup");
 	if (s.source == SOURCE_DEFAULT)
@@ -480,7 +455,7 @@ void load_programs(struct loader *l)
 	struct config_program template;
 
 	load_groups(l);
-	set_template(l, &template);
+	load_program_template(l, &template);
 	for (struct ini_section *s = l->ini->first; s; s = s->next) {
 		if (strncmp(s->name, "program:", 8) != 0)
 			continue;

@@ -301,3 +301,40 @@ void load_environment_file(struct loader *l, const struct ini_section *section,
 	else
 		environment_lines(l, path, lines, bytes, ret_pairs, ret_count, &capacity);
 }
+
+void load_rlimits(struct loader *l, enum schema_section kind, const struct ini_section *section,
+	const struct expand_scope *scope, const struct config_rlimit **ret_limits,
+	size_t *ret_count)
+{
+	const struct schema_row *row = schema_find(kind, "rlimit_");
+	struct config_rlimit *limits = NULL;
+	size_t capacity = 0, count = 0;
+
+	for (const struct ini_entry *e = section->first; e; e = e->next) {
+		struct setting s = {row, e->key, e->value, e->place, e->here, SOURCE_FILE, NULL};
+		struct config_rlimit limit;
+		const char *text;
+		struct err why;
+		if (strncmp(e->key, "rlimit_", 7) != 0)
+			continue;
+		limit.resource = units_rlimit(e->key + 7);
+		if (limit.resource < 0) {
+			load_report(l, false, section, &s,
+				"no such limit; there are as, core, cpu, data, fsize, locks, "
+				"memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, "
+				"sigpending, stack");
+			continue;
+		}
+		text = load_expand(l, section, &s, scope);
+		if (!text)
+			continue;
+		if (units_rlimit_value(text, &limit.soft, &limit.hard, &why) < 0) {
+			load_report(l, false, section, &s, "%s", why.text);
+			continue;
+		}
+		limits = arena_grow(l->arena, limits, count, &capacity, sizeof(*limits));
+		limits[count++] = limit;
+	}
+	*ret_limits = limits;
+	*ret_count = count;
+}

@@ -13,10 +13,14 @@
 #define YEAR    (366 * DAY)
 #define LONGEST (10 * YEAR)
 
+#define MEGABYTE (INT64_C(1) << 20)
+
 #define BATON(field)     offsetof(struct config, field)
 #define SCHEDULER(field) offsetof(struct config_scheduler, field)
 #define PROGRAM(field)   offsetof(struct config_program, field)
 #define SOCKET(field)    offsetof(struct config_socket, field)
+#define JOB(field)       offsetof(struct config_job, field)
+#define JOBS(field)      offsetof(struct config_jobs, field)
 #define NOWHERE          0
 #define COMMA            ,
 #define NO_BOUNDS        0 COMMA 0
@@ -166,6 +170,40 @@ ROW("reuse_port", BOOLEAN, "no", NULL, NO_BOUNDS, NONE, OWN | LATER, SOCKET(reus
 ROW("nodelay", BOOLEAN, "yes", NULL, NO_BOUNDS, RESTART, OWN, SOCKET(nodelay), NULL, "TCP_NODELAY")
 ROW("v6only", BOOLEAN, "no", NULL, NO_BOUNDS, RESTART, OWN, SOCKET(v6only), NULL, "An IPv6 address does not take IPv4 connections")
 #undef SECTION
+#define SECTION SECTION_JOB
+ROW("schedule", SPECIAL, "", NULL, NO_BOUNDS, LIVE, OWN | SCHEMA_REQUIRED, NOWHERE, NULL, "When it runs: five or six cron fields, @daily and the like, @every 90s, @promotion")
+ROW("timezone", SPECIAL, "", NULL, NO_BOUNDS, LIVE, OWN, NOWHERE, NULL, "Time zone of the schedule, as Europe/Berlin; by default the system's")
+ROW("command", SPECIAL, "", NULL, NO_BOUNDS, LIVE, OWN | SCHEMA_REQUIRED, NOWHERE, NULL, "Command of a run")
+ROW("shell", BOOLEAN, "yes", NULL, NO_BOUNDS, LIVE, OWN, JOB(shell), NULL, "Run the command with /bin/sh -c")
+ROW("directory", SPECIAL, "", NULL, NO_BOUNDS, LIVE, OWN, NOWHERE, NULL, "Working directory of a run")
+ROW("user", USER, "", NULL, NO_BOUNDS, LIVE, OWN, JOB(user), NULL, "User that the command runs as")
+ROW("environment", SPECIAL, "", NULL, NO_BOUNDS, LIVE, OWN, NOWHERE, NULL, "Variables of this job: KEY=\"value\",KEY2=value")
+ROW("environment_file", SPECIAL, "", NULL, NO_BOUNDS, LIVE, OWN, NOWHERE, NULL, "File of KEY=VALUE lines, below environment in rank")
+ROW("umask", OCTAL, "", NULL, NO_BOUNDS, LIVE, OWN, JOB(umask), NULL, "File mode creation mask; by default baton's")
+ROW("rlimit_", SPECIAL, "", NULL, NO_BOUNDS, LIVE, OWN | SCHEMA_PREFIX, NOWHERE, NULL, "rlimit_nofile = 4096 or SOFT:HARD; as, core, cpu, data, fsize, memlock, nofile, nproc, stack ...")
+ROW("nice", INTEGER, "", NULL, -20 COMMA 19, LIVE, OWN, JOB(nice), NULL, "Scheduling priority")
+ROW("oom_score_adj", INTEGER, "", NULL, -1000 COMMA 1000, LIVE, OWN, JOB(oom_score_adj), NULL, "Whom the kernel kills first when memory runs out")
+ROW("no_new_privs", BOOLEAN, "no", NULL, NO_BOUNDS, LIVE, OWN, JOB(no_new_privs), NULL, "No gain of privileges by execve")
+ROW("stopsignal", SIGNAL, "TERM", NULL, NO_BOUNDS, LIVE, OWN, JOB(stopsignal), NULL, "Signal that asks a run to stop")
+ROW("stopwaitsecs", DURATION, "10s", NULL, 0 COMMA DAY, LIVE, OWN, JOB(stopwaitsecs_ns), NULL, "Time until KILL")
+ROW("timeout", SPECIAL, "none", NULL, NO_BOUNDS, LIVE, OWN, NOWHERE, NULL, "A run that takes longer is stopped; none = no limit")
+ROW("overlap", WORD, "skip", NULL, NO_BOUNDS, LIVE, OWN, JOB(overlap), "skip|queue|replace|allow", "A firing while the last run still runs: skip it, run it next, stop the old run, or run both")
+ROW("missed", WORD, "once", NULL, NO_BOUNDS, LIVE, OWN, JOB(missed), "skip|once|all", "Firings that found no executor: drop them, run one, run each")
+ROW("missed_limit", DURATION, "1h", NULL, 0 COMMA LONGEST, LIVE, OWN, JOB(missed_limit_ns), NULL, "Age up to which a missed firing is made up for")
+ROW("retries", INTEGER, "0", NULL, 0 COMMA 1000, LIVE, OWN, JOB(retries), NULL, "Further attempts of a run that failed")
+ROW("retry_backoff", DURATION, "10s", NULL, 0 COMMA DAY, LIVE, OWN, JOB(retry_backoff_ns), NULL, "Time before the first further attempt; doubles with each")
+ROW("jitter", DURATION, "0s", NULL, 0 COMMA DAY, LIVE, OWN, JOB(jitter_ns), NULL, "A run starts up to this much later, at random")
+ROW("on_failure", TEXT, "", NULL, NO_BOUNDS, LIVE, OWN, JOB(on_failure), NULL, "Command run (by /bin/sh -c) after the last attempt failed")
+ROW("enabled", BOOLEAN, "yes", NULL, NO_BOUNDS, LIVE, OWN, JOB(enabled), NULL, "no: it fires never, and can be run by hand")
+ROW("output_keep", SIZE, "64KB", NULL, 0 COMMA 64 * MEGABYTE, LIVE, OWN, JOB(output_keep), NULL, "Bytes of a run's output that are kept in the history, the last ones")
+ROW("interrupted", WORD, "fail", NULL, NO_BOUNDS, LIVE, OWN, JOB(interrupted), "rerun|fail", "What becomes of a run that a takeover cut off")
+ROW("handoff_timeout", DURATION, "", NULL, 0 COMMA DAY, LIVE, OWN, JOB(handoff_timeout_ns), NULL, "Time for finishing when another instance takes over; by default that of [scheduler]")
+#undef SECTION
+#define SECTION SECTION_JOBS
+ROW("max_running", INTEGER, "", NULL, 1 COMMA 10000, LIVE, OWN, JOBS(max_running), NULL, "Runs at one time, the others wait; by default 4 for each CPU")
+ROW("history_keep", DURATION, "30d", NULL, 0 COMMA LONGEST, LIVE, OWN, JOBS(history_keep_ns), NULL, "Time that runs are kept in the history")
+ROW("history_count", INTEGER, "1000", NULL, 1 COMMA 1000000, LIVE, OWN, JOBS(history_count), NULL, "Runs of one job that are kept in the history")
+#undef SECTION
 #define SECTION SECTION_GROUP
 ROW("programs", SPECIAL, "", NULL, NO_BOUNDS, ROLL, SCHEMA_REQUIRED, NOWHERE, NULL, "Programs of the group")
 ROW("priority", SPECIAL, "999", NULL, NO_BOUNDS, LIVE, 0, NOWHERE, NULL, "Lower starts earlier and stops later")
@@ -185,8 +223,8 @@ const struct schema_section_kind schema_sections[] = {
 	{"socket:", SECTION_SOCKET, OWN, NULL},
 	{"group:", SECTION_GROUP, 0, NULL},
 	{"include", SECTION_INCLUDE, 0, NULL},
-	{"job:", SECTION_JOB, OWN | LATER, NULL},
-	{"jobs", SECTION_JOBS, OWN | LATER, NULL},
+	{"job:", SECTION_JOB, OWN, NULL},
+	{"jobs", SECTION_JOBS, OWN, NULL},
 	{"http", SECTION_HTTP, OWN | LATER, NULL},
 	{"fcgi-program:", SECTION_FCGI, LATER, NULL},
 	{"unix_http_server", SECTION_SKIPPED, 0,

@@ -295,6 +295,18 @@ static void build_command(struct worker_build *b, struct expand_scope *scope)
 		append_preset(b, &s);
 }
 
+/* The job worker: nothing of it is in the file. */
+static void build_hidden(struct worker_build *b)
+{
+	char **argv = arena_zero(b->arena, 2 * sizeof(*argv));
+
+	argv[0] = arena_strdup(b->arena, CONFIG_JOB_WORKER);
+	b->worker->argv = argv;
+	b->worker->command = argv[0];
+	b->worker->name = arena_strdup(b->arena, CONFIG_JOBS_PROGRAM);
+	merge_environment(b, NULL, 0);
+}
+
 void worker_build_run(void *build)
 {
 	struct worker_build *b = build;
@@ -304,6 +316,10 @@ void worker_build_run(void *build)
 
 	w->name = w->command = w->directory = w->stdout_path = w->stderr_path = arena_strdup(
 		b->arena, "");
+	if (p->hidden) {
+		build_hidden(b);
+		return;
+	}
 	load_scope(b->config, p, b->arena, b->index, b->listen, &scope);
 	build_environment(b, &scope);
 	build_name(b, &scope);

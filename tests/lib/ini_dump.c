@@ -217,9 +217,10 @@ static void print_row(const struct schema_row *row)
 static int manual(void)
 {
 	static const char *const titles[] = {"[baton], also written [supervisord]", "[scheduler]",
-		"[program:NAME]", "[socket:NAME]", "[group:NAME]", "[include]"};
+		"[program:NAME]", "[socket:NAME]", "[group:NAME]", "[include]", "[job:NAME]",
+		"[jobs]"};
 
-	for (int section = SECTION_BATON; section <= SECTION_INCLUDE; section++) {
+	for (int section = SECTION_BATON; section <= SECTION_JOBS; section++) {
 		printf(".SS %s\n", titles[section]);
 		for (size_t i = 0; i < schema_row_count; i++) {
 			if ((int)schema_rows[i].section == section)

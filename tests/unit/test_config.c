@@ -212,7 +212,7 @@ static void test_single_errors(void **state)
 	refuse_one("[baton]\n" WEB "environment_file = missing.env\n", 4, "No such file");
 	refuse_one("[baton]\n" WEB "ready = http:/x\n", 4, "not supported yet");
 	refuse_one("[baton]\n" WEB "preset = apache\n", 4, "no preset");
-	refuse_one("[baton]\n[job:x]\nfoo=1\n" WEB, 2, "not supported yet");
+	refuse_one("[baton]\n[http]\nlisten=:80\n" WEB, 2, "not supported yet");
 	refuse_one("[scheduler]\ndatabase = postgresql://u:secret@h/d\n" WEB, 2, "PostgreSQL");
 	refuse_one("[scheduler]\ndatabase = mysql://h/d\n" WEB, 2, "sqlite:PATH");
 	refuse_one("[scheduler]\nlock_name =\n" WEB, 2, "empty");
