@@ -28,7 +28,8 @@ LIBS := -lev -linih -lsqlite3 -ljansson -lm
 
 CONF_SRC   := $(wildcard conf/*.c)
 CLIENT_SRC := worker/client.c worker/client_notify.c
-WORKER_SRC := $(filter-out $(CLIENT_SRC),$(wildcard worker/*.c)) $(wildcard worker/lock/*.c)
+WORKER_SRC := $(filter-out $(CLIENT_SRC),$(wildcard worker/*.c)) $(wildcard worker/lock/*.c) \
+	$(wildcard worker/jobs/*.c)
 CORE_SRC   := $(wildcard supervisor/core/*.c)
 SHELL_SRC  := $(wildcard supervisor/shell/*.c)
 CLI_SRC    := $(wildcard supervisor/cli/*.c)

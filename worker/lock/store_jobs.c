@@ -1,0 +1,39 @@
+#include "worker/lock/store_jobs.h"
+
+#include <assert.h>
+
+const char *ledger_status_name(enum ledger_status s)
+{
+	static const char *const names[] = {
+#define X(id, name) [LEDGER_##id] = name,
+		LEDGER_STATUSES(X)
+#undef X
+	};
+
+	assert((size_t)s < LEDGER_STATUS_COUNT);
+	return names[s];
+}
+
+const char *ledger_cause_name(enum ledger_cause c)
+{
+	static const char *const names[] = {
+#define X(id, name) [LEDGER_BY_##id] = name,
+		LEDGER_CAUSES(X)
+#undef X
+	};
+
+	assert((size_t)c < LEDGER_CAUSE_COUNT);
+	return names[c];
+}
+
+bool ledger_status_is_open(enum ledger_status s)
+{
+	return s == LEDGER_QUEUED || s == LEDGER_RUNNING;
+}
+
+bool ledger_status_is_failure(enum ledger_status s)
+{
+	return s == LEDGER_FAILED || s == LEDGER_TIMEOUT || s == LEDGER_KILLED ||
+	       s == LEDGER_NOT_STARTED || s == LEDGER_INTERRUPTED || s == LEDGER_LOST ||
+	       s == LEDGER_MISSED;
+}
