@@ -96,6 +96,26 @@ void sink_reopen(struct logs_sink *s);
 /* --- log_stream.c ------------------------------------------------------------------------------
  */
 
+struct logs_stream {
+	struct logs *logs;
+	struct logs_stream *next, *previous;
+	int fd;
+	struct loop_watch *watch;
+	struct logs_sink *sink; /* NULL = thrown away */
+	char *prefix;           /* NULL = raw; as written, with its colour and " | " */
+	size_t prefix_bytes;
+
+	/* The beginning of a line whose end has not come; allocated only while there is one. */
+	char *partial;
+	size_t partial_bytes, partial_capacity;
+
+	bool ended, detached;
+	bool waits; /* in its sink's list */
+	struct logs_stream *waits_next, *waits_previous;
+	void (*on_end)(void *context, struct logs_stream *s);
+	void *context;
+};
+
 /* Streams that wait for S are read again, the longest waiting first; or (LATER) by the loop. */
 void streams_wake(struct logs_sink *s, bool later);
 /* At the end: read what is there; true = some sink cannot take it yet. */

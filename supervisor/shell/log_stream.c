@@ -11,26 +11,6 @@
 #define WAKE_AT_ONCE      64 /* streams read in one go when their sink has drained */
 #define PARTIAL_BYTES_MIN 256
 
-struct logs_stream {
-	struct logs *logs;
-	struct logs_stream *next, *previous;
-	int fd;
-	struct loop_watch *watch;
-	struct logs_sink *sink; /* NULL = thrown away */
-	char *prefix;           /* NULL = raw; as written, with its colour and " | " */
-	size_t prefix_bytes;
-
-	/* The beginning of a line whose end has not come; allocated only while there is one. */
-	char *partial;
-	size_t partial_bytes, partial_capacity;
-
-	bool ended, detached;
-	bool waits; /* in its sink's list */
-	struct logs_stream *waits_next, *waits_previous;
-	void (*on_end)(void *context, struct logs_stream *s);
-	void *context;
-};
-
 /* --- waiting for the sink ----------------------------------------------------------------------
  */
 

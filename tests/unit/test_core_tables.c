@@ -1,6 +1,7 @@
 /* Every (state, event) pair of the three tables: a cell acts, IGNORE changes nothing, a missing
  * cell is counted, reported, and changes nothing. */
 #include "tests/unit/core_fixture.h"
+#include "tests/unit/state_check.h"
 
 /* One candidate program whose worker 0 is the executor-to-be, as if it had come to that state. */
 static void prepare(enum worker_state ws, enum executor_state xs, enum election_state es)
@@ -155,6 +156,12 @@ static void test_names(void **state)
 		assert_non_null(stage_name((enum core_stage)s));
 }
 
+static void test_every_field_survives_an_upgrade(void **state)
+{
+	(void)state;
+	assert_int_equal(state_check(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -163,6 +170,7 @@ int main(void)
 		cmocka_unit_test(test_election_table),
 		cmocka_unit_test(test_every_event_everywhere),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_every_field_survives_an_upgrade),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
