@@ -42,6 +42,7 @@ static void load(void *argument)
 	load_jobs(l);
 	load_check(l);
 	load_order(l);
+	sources_finish(&l->data->sources);
 }
 
 /* --- findings in the order of the files ------------------------------------------------------ */
@@ -93,7 +94,7 @@ static void sort_findings(const struct ini *ini, struct errlist *findings, size_
 /* --- public ---------------------------------------------------------------------------------- */
 
 static int load_from(const char *path, const char *text, enum config_force force,
-	struct config **ret_config, struct errlist *findings)
+	const struct config_sources *from, struct config **ret_config, struct errlist *findings)
 {
 	struct config_data *d = calloc(1, sizeof(*d));
 	size_t first = findings->count, errors = findings->errors;
@@ -105,6 +106,7 @@ static int load_from(const char *path, const char *text, enum config_force force
 		return ERR_CONFIG;
 	}
 	arena_init(&d->arena);
+	sources_init(&d->sources, &d->arena, from);
 	arena_init(&l.scratch);
 	l.config = &d->config;
 	l.arena = &d->arena;
@@ -122,6 +124,7 @@ static int load_from(const char *path, const char *text, enum config_force force
 		return ERR_CONFIG;
 	}
 	d->ini.findings = NULL;
+	d->sources.from = NULL;
 	*ret_config = &d->config;
 	return 0;
 }
@@ -129,13 +132,26 @@ static int load_from(const char *path, const char *text, enum config_force force
 int config_load(const char *path, enum config_force force, struct config **ret_config,
 	struct errlist *findings)
 {
-	return load_from(path, NULL, force, ret_config, findings);
+	return load_from(path, NULL, force, NULL, ret_config, findings);
 }
 
 int config_load_text(const char *path, const char *text, enum config_force force,
 	struct config **ret_config, struct errlist *findings)
 {
-	return load_from(path, text, force, ret_config, findings);
+	return load_from(path, text, force, NULL, ret_config, findings);
+}
+
+int config_load_sources(const char *path, const char *text, enum config_force force,
+	const struct config_sources *from, struct config **ret_config, struct errlist *findings)
+{
+	return load_from(path, text, force, from, ret_config, findings);
+}
+
+const struct config_sources *config_sources(const struct config *c)
+{
+	const struct config_data *d = c->private;
+
+	return &d->sources.kept;
 }
 
 struct config *config_ref(struct config *c)

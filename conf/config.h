@@ -263,6 +263,23 @@ int config_load(const char *path, enum config_force force, struct config **ret_c
  * folder, its name gives the defaults. Findings name "(command line)". */
 int config_load_text(const char *path, const char *text, enum config_force force,
 	struct config **ret_config, struct errlist *findings);
+/* What a snapshot was read from, byte for byte; it belongs to the snapshot. */
+struct config_source {
+	const char *path;
+	bool pattern; /* of an include: TEXT are the paths it matched, each with its NUL */
+	const char *text;
+	size_t bytes;
+};
+struct config_sources {
+	const char *directory; /* the working directory; "" = it had none any more */
+	const struct config_source *items;
+	size_t count;
+};
+const struct config_sources *config_sources(const struct config *c);
+/* As config_load, or (TEXT not NULL) config_load_text, but from these bytes: the files are not
+ * looked at. For an upgrade in place; the caller sees to the working directory. */
+int config_load_sources(const char *path, const char *text, enum config_force force,
+	const struct config_sources *from, struct config **ret_config, struct errlist *findings);
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c); /* NULL is fine */
 

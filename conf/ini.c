@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "conf/reader.h"
+#include "conf/sources.h"
 
 enum { FILE_LIMIT = 10000, FIRST_BUCKETS = 256 };
 
@@ -273,6 +274,15 @@ static struct ini_file *add_file(struct ini *ini, const char *path)
 	return f;
 }
 
+static bool was_read(const struct ini *ini, const char *path)
+{
+	for (size_t i = 0; i < ini->file_count; i++) {
+		if (strcmp(ini->files[i].path, path) == 0)
+			return true;
+	}
+	return false;
+}
+
 void ini_read(struct ini *ini, const char *path, bool optional, const struct config_place *at)
 {
 	const char *at_file = at ? at->file : path;
@@ -283,7 +293,10 @@ void ini_read(struct ini *ini, const char *path, bool optional, const struct con
 	size_t bytes;
 	char *text;
 
-	if (stat(path, &st) == 0) {
+	if (at && sources_replays(ini->sources) &&
+		(sources_lacks(ini->sources, path) || was_read(ini, path)))
+		return; /* nor was it read then */
+	if (!sources_replays(ini->sources) && stat(path, &st) == 0) {
 		for (size_t i = 0; i < ini->file_count; i++) {
 			if (ini->files[i].device == st.st_dev && ini->files[i].inode == st.st_ino) {
 				errlist_addf(ini->findings, true, at_file, at_line,
@@ -297,7 +310,7 @@ void ini_read(struct ini *ini, const char *path, bool optional, const struct con
 			"more than %d files are included", FILE_LIMIT);
 		return;
 	}
-	if (reader_load(ini->arena, path, &text, &bytes, &e) < 0) {
+	if (sources_load(ini->sources, ini->arena, path, &text, &bytes, &e) < 0) {
 		e.warning = optional;
 		errlist_add(ini->findings, &e);
 		return;

@@ -16,6 +16,7 @@
 #include "conf/err.h"
 
 struct ini_section;
+struct sources;
 
 struct ini_entry {
 	const char *key, *value; /* raw: before any expansion */
@@ -57,6 +58,7 @@ struct ini {
 	size_t section_bucket_count, entry_bucket_count, entry_count;
 	struct ini_section *current;
 	const struct ini_file *file;
+	struct sources *sources; /* NULL = nothing is kept */
 };
 
 void ini_init(struct ini *ini, struct arena *a, struct errlist *findings, bool native);

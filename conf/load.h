@@ -14,6 +14,7 @@
 #include "conf/expand.h"
 #include "conf/ini.h"
 #include "conf/schema.h"
+#include "conf/sources.h"
 
 struct preset;
 
@@ -29,6 +30,7 @@ struct config_data { /* config.private */
 	struct config config;
 	struct ini ini;
 	const char *host; /* host_node_name */
+	struct sources sources;
 };
 
 enum setting_source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_PRESET };

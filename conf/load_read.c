@@ -25,6 +25,8 @@ static char **matches(struct loader *l, const char *pattern, size_t *ret_count)
 	size_t count;
 
 	*ret_count = 0;
+	if (sources_matches(&l->data->sources, pattern, &paths, ret_count))
+		return paths;
 	if (glob(pattern, GLOB_NOSORT, NULL, &l->found) != 0)
 		return NULL;
 	l->found_in_use = true;
@@ -36,6 +38,7 @@ static char **matches(struct loader *l, const char *pattern, size_t *ret_count)
 	l->found_in_use = false;
 	qsort(paths, count, sizeof(*paths), by_name);
 	*ret_count = count;
+	sources_keep_matches(&l->data->sources, pattern, paths, count);
 	return paths;
 }
 
@@ -52,7 +55,8 @@ static void include_pattern(
 		load_report(l, true, s, &at, "no file matches '%.200s'", path);
 	for (size_t i = 0; i < count; i++) {
 		struct stat st;
-		if (stat(paths[i], &st) == 0 && S_ISDIR(st.st_mode))
+		if (!sources_replays(&l->data->sources) && stat(paths[i], &st) == 0 &&
+			S_ISDIR(st.st_mode))
 			load_report(l, true, s, &at, "'%.200s' is a directory; skipped", paths[i]);
 		else
 			ini_read(l->ini, paths[i], !l->native, &e->place);
@@ -127,6 +131,7 @@ static void read_as(struct loader *l, const char *path, bool native)
 	l->native = native;
 	l->config->mode = native ? CONFIG_NATIVE : CONFIG_COMPAT;
 	ini_init(l->ini, l->arena, l->findings, native);
+	l->ini->sources = &l->data->sources;
 	if (l->text)
 		ini_read_text(l->ini, "(command line)", l->text, strlen(l->text));
 	else

@@ -296,7 +296,7 @@ void load_environment_file(struct loader *l, const struct ini_section *section,
 
 	*ret_pairs = NULL;
 	*ret_count = 0;
-	if (reader_load(l->arena, path, &lines, &bytes, &e) < 0)
+	if (sources_load(&l->data->sources, l->arena, path, &lines, &bytes, &e) < 0)
 		load_report(l, false, section, s, "'%.200s': %s", path, e.text);
 	else
 		environment_lines(l, path, lines, bytes, ret_pairs, ret_count, &capacity);
