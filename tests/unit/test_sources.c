@@ -113,12 +113,13 @@ static void test_as_it_was(void **state)
 
 static void test_text_in_place_of_a_file(void **state)
 {
-	static const char text[] =
-		"[include]\nfiles = b.conf\n[baton]\n[program:x]\ncommand = sleep 2\n";
+	char text[256];
 	struct errlist findings;
 	struct config *c = NULL, *again = NULL;
 
 	(void)state;
+	snprintf(text, sizeof text,
+		"[include]\nfiles = %s\n[baton]\n[program:x]\ncommand = sleep 2\n", at("b.conf"));
 	put("b.conf", "[program:b]\ncommand = sleep 1\n");
 	errlist_init(&findings);
 	assert_int_equal(
