@@ -76,6 +76,7 @@ struct config_socket {
 	mode_t mode;
 	struct config_user owner;
 	bool nodelay, v6only, reuse_port;
+	bool unlinked; /* a server that has it removes the path by its name as it ends */
 	struct config_place place;
 };
 
@@ -337,6 +338,8 @@ struct config_diff {
 	size_t restart_count;
 	char **live; /* changes of [baton], [scheduler] that apply in place */
 	size_t live_count;
+	char **moved; /* "[socket:http] listen: old -> new" */
+	size_t moved_count;
 	void *private; /* the memory of all of it */
 };
 int config_compare(

@@ -19,7 +19,7 @@ struct compare {
 	struct arena scratch; /* of one program */
 	struct config_change *changes;
 	size_t change_count, change_capacity;
-	struct lines restart, live;
+	struct lines restart, live, moved;
 };
 
 static void add_line(struct compare *x, struct lines *l, const char *text)
@@ -90,8 +90,7 @@ static bool same_user(const struct config_user *a, const struct config_user *b)
 static bool same_socket(const struct config_socket *a, const struct config_socket *b)
 {
 	return strcmp(a->name, b->name) == 0 && strcmp(a->listen, b->listen) == 0 &&
-	       strcmp(a->path, b->path) == 0 && a->mode == b->mode && a->nodelay == b->nodelay &&
-	       a->v6only == b->v6only && same_user(&a->owner, &b->owner);
+	       strcmp(a->path, b->path) == 0;
 }
 
 static void compare_sockets(struct compare *x, const struct config_program *old,
@@ -232,9 +231,13 @@ static void compare_plain(struct compare *x, enum schema_section kind, const cha
 		const struct row_value *old = &a.values[i], *new = &b.values[i];
 		if (row->section != kind || row->class == CLASS_NONE || equal(old, new))
 			continue;
+		/* v6only belongs to the open port; with another port it applies (shell). */
+		if (row->class == CLASS_RESTART && kind == SECTION_SOCKET)
+			continue;
 		add_line(x,
-			row->class == CLASS_RESTART && kind != SECTION_SOCKET ? &x->restart
-									      : &x->live,
+			row->class == CLASS_RESTART ? &x->restart
+			: row->class == CLASS_ROLL  ? &x->moved
+						    : &x->live,
 			arena_printf(x->a, "[%s] %s: %s -> %s", title, row->key,
 				old->value && old->value[0] ? old->value : "(none)",
 				new->value &&new->value[0] ? new->value : "(none)"));
@@ -289,6 +292,8 @@ int config_compare(const struct config *from, const struct config *to, struct co
 	ret_diff->restart_count = x.restart.count;
 	ret_diff->live = x.live.items;
 	ret_diff->live_count = x.live.count;
+	ret_diff->moved = x.moved.items;
+	ret_diff->moved_count = x.moved.count;
 	ret_diff->private = a;
 	return 0;
 }

@@ -266,6 +266,8 @@ static void load_program_sockets(struct context *x)
 					names[i]);
 		}
 		sockets[x->p->socket_count++] = section->index;
+		if (x->raw->preset && x->raw->preset->unlinks_sockets)
+			x->l->sockets[section->index].unlinked = true;
 	}
 	x->p->sockets = sockets;
 }

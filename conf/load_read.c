@@ -238,6 +238,13 @@ static void known_key(struct loader *l, const struct ini_entry *e, const struct 
 				e->section->name);
 	} else if (is_harmless(row, e->value)) {
 		return;
+	} else if (strcmp(e->key, "reuse_port") == 0) {
+		errlist_addf(l->findings, !l->native, e->place.file, e->place.line,
+			"[%.100s] reuse_port: not supported yet: with a listener for each worker, "
+			"the "
+			"connections that wait at one that ends would be lost; the one listener "
+			"that all share keeps them",
+			e->section->name);
 	} else if (row->flags & SCHEMA_LATER) {
 		errlist_addf(l->findings, !l->native, e->place.file, e->place.line,
 			"[%.100s] %s: not supported yet (only '%s' is)%s", e->section->name, e->key,

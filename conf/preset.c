@@ -100,6 +100,7 @@ static const struct preset presets[] = {
 		.environment = python_environment,
 		.signals = gunicorn_signals,
 		.no_listen_variables = true,
+		.unlinks_sockets = true,
 		.bind_options = gunicorn_bind,
 		.words = gunicorn_words,
 		.listen = {"--bind", "fd://%zu"}},

@@ -34,6 +34,7 @@ struct preset {
 	int most_sockets;                /* 0 = as many as there are */
 	bool no_listen_variables;        /* they would be taken beside the appended arguments */
 	bool blocking_sockets;           /* its accept(2) must wait */
+	bool unlinks_sockets;            /* it removes a unix socket that was given to it */
 	const char *const *bind_options; /* what must not stand beside `sockets` */
 	const struct preset_words *words;
 	const char *listen[2];      /* option and value, for each socket; %zu is the descriptor */

@@ -162,13 +162,13 @@ ROW("run_before", NONE, "", NULL, NO_BOUNDS, NONE, OWN | LATER, NOWHERE, NULL, "
 ROW("run_after", NONE, "", NULL, NO_BOUNDS, NONE, OWN | LATER, NOWHERE, NULL, "Command after the last stop")
 #undef SECTION
 #define SECTION SECTION_SOCKET
-ROW("listen", SPECIAL, "", NULL, NO_BOUNDS, RESTART, OWN | SCHEMA_REQUIRED, NOWHERE, NULL, "HOST:PORT, [::1]:PORT, :PORT or unix:PATH")
+ROW("listen", SPECIAL, "", NULL, NO_BOUNDS, ROLL, OWN | SCHEMA_REQUIRED, NOWHERE, NULL, "HOST:PORT, [::1]:PORT, :PORT or unix:PATH")
 ROW("backlog", INTEGER, "2048", NULL, 1 COMMA 1000000, LIVE, OWN, SOCKET(backlog), NULL, "Connections that may wait to be accepted")
-ROW("mode", OCTAL, "0660", NULL, NO_BOUNDS, RESTART, OWN, SOCKET(mode), NULL, "Mode of a unix socket")
-ROW("owner", USER, "", NULL, NO_BOUNDS, RESTART, OWN, SOCKET(owner), NULL, "Owner of a unix socket: USER or USER:GROUP; by default baton's user")
+ROW("mode", OCTAL, "0660", NULL, NO_BOUNDS, LIVE, OWN, SOCKET(mode), NULL, "Mode of a unix socket")
+ROW("owner", USER, "", NULL, NO_BOUNDS, LIVE, OWN, SOCKET(owner), NULL, "Owner of a unix socket: USER or USER:GROUP; by default baton's user")
 ROW("reuse_port", BOOLEAN, "no", NULL, NO_BOUNDS, NONE, OWN | LATER, SOCKET(reuse_port), NULL, "One listener for each worker")
-ROW("nodelay", BOOLEAN, "yes", NULL, NO_BOUNDS, RESTART, OWN, SOCKET(nodelay), NULL, "TCP_NODELAY")
-ROW("v6only", BOOLEAN, "no", NULL, NO_BOUNDS, RESTART, OWN, SOCKET(v6only), NULL, "An IPv6 address does not take IPv4 connections")
+ROW("nodelay", BOOLEAN, "yes", NULL, NO_BOUNDS, LIVE, OWN, SOCKET(nodelay), NULL, "TCP_NODELAY")
+ROW("v6only", BOOLEAN, "no", NULL, NO_BOUNDS, RESTART, OWN, SOCKET(v6only), NULL, "An IPv6 address does not take IPv4 connections; it counts when the port is opened")
 #undef SECTION
 #define SECTION SECTION_JOB
 ROW("schedule", SPECIAL, "", NULL, NO_BOUNDS, LIVE, OWN | SCHEMA_REQUIRED, NOWHERE, NULL, "When it runs: five or six cron fields, @daily and the like, @every 90s, @promotion")

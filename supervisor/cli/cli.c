@@ -188,7 +188,9 @@ int cli_answer_error(struct cli *c, const json_t *answer)
 	json_array_foreach(json_object_get(error, "findings"), i, finding)
 	{
 		fprintf(stderr, "%s\n", json_string_value(finding));
-		status = CLI_CONFIG;
+		/* Else the file is good, but not what it asks for: a port in use. */
+		if (strcmp(output_text(error, "code"), "unavailable") != 0)
+			status = CLI_CONFIG;
 	}
 	return cli_fail(c, status, output_text(error, "hint"), "%s",
 		*message ? message : "the instance gave no reason");

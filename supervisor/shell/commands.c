@@ -353,7 +353,7 @@ static void do_reload(struct request *r)
 		return;
 	reload_run(r->s, json_is_true(json_object_get(r->json, "changed_only")), &result);
 	if (!result.ok) {
-		control_fail(r->from, r->id, "failed", NULL,
+		control_fail(r->from, r->id, result.unavailable ? "unavailable" : "failed", NULL,
 			json_pack("{s:o}", "findings", lines_json(&result)),
 			"the configuration was not taken");
 		reload_result_release(&result);

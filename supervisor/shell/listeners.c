@@ -1,5 +1,10 @@
-/* The listening sockets of the configuration: opened at the start, exchanged by a reload. */
+/*
+ * The listening sockets: those of the configuration, and those of versions before it that workers
+ * still run or that a rollout may go back to. Which one belongs to a [socket:] of a snapshot is
+ * told by its key (sockets.h), so slots hold no pointers.
+ */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -11,137 +16,257 @@
 
 #include "supervisor/shell/state.h"
 
-struct listener_slot *listeners_find(struct supervisor *s, const char *name)
+struct listener_slot *listeners_find(struct supervisor *s, const struct config_socket *c)
 {
+	char key[LISTENER_KEY_BYTES];
+
+	listener_key(c, key, sizeof key);
 	for (size_t i = 0; i < s->listener_count; i++) {
-		if (strcmp(s->listeners[i].name, name) == 0)
+		if (strcmp(s->listeners[i].key, key) == 0)
 			return &s->listeners[i];
 	}
 	return NULL;
 }
 
-/* Is L what C asks for? One whose file was deleted is not: nobody can reach it any more. */
-static bool fits(const struct listener_slot *l, const struct config_socket *c)
+void listeners_say_open(struct supervisor *s, const struct listener_slot *slot, const char *how)
 {
-	return !l->used && strcmp(l->settings->listen, c->listen) == 0 &&
-	       listener_path_intact(&l->listener);
+	const struct listener *l = &slot->listener;
+
+	logs_event(s->logs, LOGS_INFO, "socket.open", NULL, 0, "listening on %s (%s)%s",
+		l->url[0] != '\0' ? l->url : l->text, slot->name, how);
+	if (l->addresses > 1)
+		logs_event(s->logs, LOGS_WARNING, "socket.addresses", NULL, 0,
+			"[socket:%s] listen: that name has %d addresses; this is the first one, "
+			"give each of the others a [socket:] of its own",
+			slot->name, l->addresses);
 }
 
-/* The open one that C goes on with: its own, or that of a section which was renamed. A port that
- * the kernel chose belongs to its name. */
-static struct listener_slot *find_open(struct supervisor *s, const struct config_socket *c)
+/* --- what can be changed in an open one ---------------------------------------------------- */
+static bool set_owner(const struct listener *l, const struct config_user *owner)
 {
-	struct listener_slot *own = listeners_find(s, c->name);
+	uid_t uid = owner->set ? owner->uid : geteuid();
+	gid_t gid = owner->set ? owner->gid : getegid();
+	struct stat st;
 
-	if (own != NULL && fits(own, c))
-		return own;
-	for (size_t i = 0; i < s->listener_count && (c->family == AF_UNIX || c->port != 0); i++) {
-		if (fits(&s->listeners[i], c))
-			return &s->listeners[i];
-	}
-	return NULL;
+	if (lstat(l->path, &st) == 0 && st.st_uid == uid && st.st_gid == gid)
+		return true;
+	return lchown(l->path, uid, gid) == 0;
 }
 
-/* What can be changed in an open listener. */
-static void adjust(struct supervisor *s, struct listener *l, const struct config_socket *old,
-	const struct config_socket *new)
+static void adjust(struct supervisor *s, struct listener_slot *slot, const struct config_socket *c)
 {
-	int nodelay = new->nodelay;
+	struct listener *l = &slot->listener;
+	int nodelay = c->nodelay;
 	bool ok = true;
 
-	l->backlog = new->backlog;
+	snprintf(slot->name, sizeof slot->name, "%s", c->name);
+	l->backlog = c->backlog;
 	listener_reassert(l);
-	if (new->family != AF_UNIX)
+	if (c->family != AF_UNIX)
 		ok = setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, sizeof nodelay) == 0;
-	else if (l->path[0] != '\0' && new->owner.set)
-		ok = lchown(l->path, new->owner.uid, new->owner.gid) == 0;
-	if (ok && l->path[0] != '\0')
-		ok = chmod(l->path, new->mode) == 0;
+	else if (l->path[0] != '\0')
+		ok = set_owner(l, &c->owner) && chmod(l->path, c->mode) == 0;
 	if (!ok)
 		logs_event(s->logs, LOGS_ERROR, "socket.settings", NULL, 0,
-			"[socket:%s]: its settings could not be changed: %s", new->name,
+			"[socket:%s]: its settings could not be changed: %s", c->name,
 			strerror(errno));
-	if (old->v6only != new->v6only)
-		logs_event(s->logs, LOGS_WARNING, "socket.settings", NULL, 0,
-			"[socket:%s] v6only: needs a restart of baton, not applied", new->name);
 }
 
-static int open_new(struct listener_slot *l, const struct config_socket *c, struct err *e)
+bool listeners_unapplied(
+	struct supervisor *s, const struct config_socket *c, char *buf, size_t bytes)
 {
-	memset(l, 0, sizeof *l);
-	if (listener_open(&l->listener, c, e) < 0)
+	const struct listener_slot *slot = listeners_find(s, c);
+
+	if (slot == NULL || c->family != AF_INET6 || slot->listener.v6only == c->v6only)
+		return false;
+	snprintf(buf, bytes,
+		"[socket:%s] v6only: needs a restart of baton, not applied: it is fixed when a "
+		"port is opened (with another port in 'listen' it is)",
+		c->name);
+	return true;
+}
+
+/* --- opening ------------------------------------------------------------------------------- */
+static int open_new(struct listener_slot *slot, const struct config_socket *c, struct err *e)
+{
+	memset(slot, 0, sizeof *slot);
+	slot->watch = -1;
+	listener_key(c, slot->key, sizeof slot->key);
+	snprintf(slot->name, sizeof slot->name, "%s", c->name);
+	if (listener_open(&slot->listener, c, e) < 0)
 		return err_prefix(e, "[socket:%s]", c->name);
-	snprintf(l->name, sizeof l->name, "%s", c->name);
-	l->settings = c;
 	return 0;
 }
 
-/* From here on nothing fails. NEXT: those of FROM[i] == NULL were opened, the others are moved. */
-static void exchange(struct supervisor *s, const struct config *c, struct listener_slot *next,
-	struct listener_slot **from)
+/* From here on nothing fails: those of C in its order, then those of the versions before. */
+static void exchange(struct supervisor *s, const struct config *c, struct listener_slot *next)
 {
+	size_t count = c->socket_count;
+
 	for (size_t i = 0; i < c->socket_count; i++) {
-		if (from[i] != NULL) {
-			next[i] = *from[i];
-			snprintf(next[i].name, sizeof next[i].name, "%s", c->sockets[i].name);
-			adjust(s, &next[i].listener, next[i].settings, &c->sockets[i]);
-			next[i].settings = &c->sockets[i];
-		} else {
-			logs_event(s->logs, LOGS_INFO, "socket.open", NULL, 0,
-				"listening on %s (%s)",
-				next[i].listener.url[0] != '\0' ? next[i].listener.url
-								: next[i].listener.text,
-				next[i].name);
+		struct listener_slot *old = listeners_find(s, &c->sockets[i]);
+
+		if (old == NULL) {
+			listeners_say_open(s, &next[i], "");
+			continue;
 		}
+		next[i] = *old;
+		old->key[0] = '\0';
+		adjust(s, &next[i], &c->sockets[i]);
 	}
 	for (size_t i = 0; i < s->listener_count; i++) {
-		if (!s->listeners[i].used)
-			listener_close(&s->listeners[i].listener);
+		if (s->listeners[i].key[0] != '\0')
+			next[count++] = s->listeners[i];
 	}
 	free(s->listeners);
 	s->listeners = next;
-	s->listener_count = c->socket_count;
-	for (size_t i = 0; i < s->listener_count; i++)
-		s->listeners[i].used = false;
+	s->listener_count = count;
+	listeners_watch(s);
 }
 
 int listeners_open(struct supervisor *s, const struct config *c, struct err *e)
 {
-	struct listener_slot *next = calloc(c->socket_count + 1, sizeof *next);
-	struct listener_slot **from = calloc(c->socket_count + 1, sizeof *from);
-	size_t opened = 0;
+	struct listener_slot *next = calloc(c->socket_count + s->listener_count + 1, sizeof *next);
+	size_t i;
 	int rc = 0;
 
-	if (next == NULL || from == NULL)
-		rc = err_set(e, ERR_SYSTEM, "out of memory");
-	for (; rc == 0 && opened < c->socket_count; opened++) {
-		from[opened] = find_open(s, &c->sockets[opened]);
-		if (from[opened] != NULL)
-			from[opened]->used = true;
+	if (next == NULL)
+		return err_set(e, ERR_SYSTEM, "out of memory");
+	for (i = 0; i < c->socket_count; i++) {
+		struct listener_slot *old = listeners_find(s, &c->sockets[i]);
+
+		if (old != NULL)
+			listeners_mend_one(s, old);
 		else
-			rc = open_new(&next[opened], &c->sockets[opened], e);
+			rc = open_new(&next[i], &c->sockets[i], e);
 		if (rc != 0)
 			break;
 	}
 	if (rc == 0) {
-		exchange(s, c, next, from);
-		free(from);
+		exchange(s, c, next);
 		return 0;
 	}
-	for (size_t i = 0; i < opened; i++) {
-		if (from[i] == NULL)
+	while (i-- > 0) {
+		if (next[i].key[0] != '\0')
 			listener_close(&next[i].listener);
 	}
-	for (size_t i = 0; i < s->listener_count; i++)
-		s->listeners[i].used = false;
 	free(next);
-	free(from);
 	return rc;
 }
 
 void listeners_close(struct supervisor *s)
 {
+	listeners_watch_end(s);
 	for (size_t i = 0; i < s->listener_count; i++)
 		listener_close(&s->listeners[i].listener);
 	s->listener_count = 0;
+}
+
+/* --- closing what nobody needs any more ---------------------------------------------------- */
+static void want(struct supervisor *s, const struct config *c, const struct config_program *p)
+{
+	for (size_t i = 0; i < p->socket_count; i++) {
+		struct listener_slot *slot = listeners_find(s, &c->sockets[p->sockets[i]]);
+
+		if (slot != NULL)
+			slot->wanted = true;
+	}
+}
+
+/* A socket of the file that no program of the file has stays as it is. */
+static void want_unshared(struct supervisor *s)
+{
+	const struct config *c = s->config;
+
+	for (size_t i = 0; i < c->socket_count; i++) {
+		struct listener_slot *slot = listeners_find(s, &c->sockets[i]);
+		bool shared = false;
+
+		for (size_t j = 0; j < c->program_count; j++) {
+			const struct config_program *p = &c->programs[j];
+
+			for (size_t k = 0; k < p->socket_count; k++)
+				shared = shared || p->sockets[k] == (int)i;
+		}
+		if (slot != NULL && !shared)
+			slot->wanted = true;
+	}
+}
+
+static void want_all(struct supervisor *s)
+{
+	const struct config_program *last = NULL;
+
+	want_unshared(s);
+	for (int i = 0; i < s->core.program_slots; i++) {
+		const struct program *p = &s->core.programs[i];
+
+		if (!p->used)
+			continue;
+		want(s, p->config, p->settings);
+		if (p->rollout.settings != NULL)
+			want(s, p->rollout.config, p->rollout.settings);
+	}
+	for (int i = 0; i < s->core.worker_slots; i++) {
+		const struct worker *w = &s->core.workers[i];
+
+		if (!w->used || w->settings == last)
+			continue;
+		last = w->settings;
+		want(s, spawn_config_of(s, w->settings), w->settings);
+	}
+}
+
+void listeners_sweep(struct supervisor *s)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < s->listener_count; i++)
+		s->listeners[i].wanted = false;
+	want_all(s);
+	for (size_t i = 0; i < s->listener_count; i++) {
+		struct listener_slot *slot = &s->listeners[i];
+
+		if (slot->wanted) {
+			s->listeners[kept++] = *slot;
+			continue;
+		}
+		logs_event(s->logs, LOGS_INFO, "socket.close", NULL, 0,
+			"no longer listening on %s (%s): no worker has it any more",
+			slot->listener.text, slot->name);
+		listeners_unwatch(s, slot);
+		listener_close(&slot->listener);
+	}
+	s->listener_count = kept;
+}
+
+/* --- what children change ------------------------------------------------------------------ */
+/* Backlog and O_NONBLOCK belong to the listener, not to a descriptor: whoever changes them, changes
+ * them for all. The backlog is ours; O_NONBLOCK is left to those that run: the first one finds it
+ * as its preset says. */
+void listeners_pass(struct supervisor *s, struct listener_slot *slot, bool blocking)
+{
+	bool first = true;
+
+	listener_reassert(&slot->listener);
+	for (int i = 0; first && i < s->core.worker_slots; i++) {
+		const struct worker *w = &s->core.workers[i];
+		const struct config_program *p = w->settings;
+
+		if (!w->used || !w->alive)
+			continue;
+		for (size_t k = 0; first && k < p->socket_count; k++) {
+			const struct config *c = spawn_config_of(s, p);
+
+			first = listeners_find(s, &c->sockets[p->sockets[k]]) != slot;
+		}
+	}
+	if (first || blocking)
+		(void)fcntl(slot->listener.fd, F_SETFL, blocking ? 0 : O_NONBLOCK);
+}
+
+void listeners_reassert(struct supervisor *s)
+{
+	for (size_t i = 0; i < s->listener_count; i++)
+		listener_reassert(&s->listeners[i].listener);
 }

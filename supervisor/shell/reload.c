@@ -118,6 +118,16 @@ static void list_restarts(const struct supervisor *s, const struct config *next,
 	config_diff_release(&d);
 }
 
+static void list_unapplied(struct supervisor *s, const struct config *next, struct lines *l)
+{
+	char text[512];
+
+	for (size_t i = 0; i < next->socket_count; i++) {
+		if (listeners_unapplied(s, &next->sockets[i], text, sizeof text))
+			add_line(l, "%s", text);
+	}
+}
+
 static enum diff_class *compare(
 	const struct supervisor *s, const struct config *next, bool changed_only, struct lines *l)
 {
@@ -140,6 +150,9 @@ static enum diff_class *compare(
 	}
 	for (size_t i = 0; i < d.live_count; i++)
 		add_line(l, "%s: applied in place", d.live[i]);
+	for (size_t i = 0; i < d.moved_count; i++)
+		add_line(l, "%s: opened now; the old one closes when no worker has it any more",
+			d.moved[i]);
 	config_diff_release(&d);
 	list_restarts(s, next, l);
 	if (l->count == 0)
@@ -215,7 +228,7 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	struct config *next = NULL;
 	enum diff_class *classes = NULL;
 	struct err e;
-	bool ok;
+	bool ok, unavailable = false;
 
 	stages_mend_control(s);
 	parent_reload_begins(s);
@@ -230,7 +243,10 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	if (ok && listeners_open(s, next, &e) < 0) {
 		add_line(&l, "%s", e.text);
 		ok = false;
+		unavailable = true;
 	}
+	if (ok)
+		list_unapplied(s, next, &plan);
 	if (ok) {
 		adopt(s, next, classes);
 		add_lines(&l, &plan);
@@ -244,5 +260,7 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	}
 	errlist_release(&findings);
 	release_lines(&plan);
+	if (ret_result != NULL)
+		ret_result->unavailable = unavailable;
 	finish(s, &l, ok, ret_result);
 }

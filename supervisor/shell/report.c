@@ -443,6 +443,8 @@ void report_action(struct supervisor *s, const struct action *a)
 	switch (a->about) {
 	case REPORT_WORKER:
 		report_worker(s, a);
+		if (a->to == WORKER_RUNNING) /* it has listened, with a backlog of its own */
+			listeners_reassert(s);
 		break;
 	case REPORT_EXECUTOR:
 		report_executor(s, a);

@@ -277,9 +277,10 @@ json_t *snapshot_status(struct supervisor *s)
 	json_object_set_new(o, "programs", programs);
 	for (size_t i = 0; i < s->listener_count; i++)
 		json_array_append_new(
-			sockets, json_pack("{s:s s:s s:o}", "name", s->listeners[i].name, "listen",
-					 s->listeners[i].listener.text, "url",
-					 text_or_null(s->listeners[i].listener.url)));
+			sockets, json_pack("{s:s s:s s:o s:b}", "name", s->listeners[i].name,
+					 "listen", s->listeners[i].listener.text, "url",
+					 text_or_null(s->listeners[i].listener.url), "lost",
+					 s->listeners[i].lost));
 	json_object_set_new(o, "sockets", sockets);
 	return o;
 }

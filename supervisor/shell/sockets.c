@@ -21,6 +21,8 @@
 /* --- who has the port ---------------------------------------------------------------------------
  */
 
+bool privileges_dropped;
+
 #define INODES 16 /* listeners on one port that are looked at */
 
 /* The inodes of the sockets that listen on PORT, of /proc/net/tcp or tcp6. */
@@ -82,6 +84,8 @@ static pid_t port_owner(unsigned port)
 	DIR *d;
 
 	count = port_inodes("/proc/net/tcp6", port, inodes, count);
+	if (count && process_has("self", inodes, count))
+		return getpid();
 	d = count ? opendir("/proc") : NULL;
 	if (!d)
 		return 0;
@@ -136,6 +140,13 @@ static int no_bind(const struct config_socket *s, const char *name, int why, str
 	switch (why) {
 	case EADDRINUSE:
 		pid = port_owner((unsigned)s->port);
+		if (pid == getpid())
+			return err_set(e, ERR_BUSY,
+				"cannot listen on %s: in use by pid %d, this supervisor itself: "
+				"addresses that overlap cannot be open at once, and the old one is "
+				"kept until its workers are replaced; choose another port, or "
+				"restart baton",
+				name, (int)pid);
 		if (pid)
 			return err_set(e, ERR_BUSY,
 				"cannot listen on %s: in use by %s; stop it or choose another port",
@@ -150,6 +161,12 @@ static int no_bind(const struct config_socket *s, const char *name, int why, str
 		if (s->port >= 1024)
 			return err_set(
 				e, ERR_REFUSED, "cannot listen on %s: %s", name, strerror(why));
+		if (privileges_dropped)
+			return err_set(e, ERR_REFUSED,
+				"cannot listen on %s: ports below 1024 are reserved, and baton "
+				"gave up root when it started ([baton] user): restart baton, or "
+				"choose a port from 1024 on",
+				name);
 		return err_set(e, ERR_REFUSED,
 			"cannot listen on %s: ports below 1024 are reserved; start baton as root "
 			"and "
@@ -161,6 +178,12 @@ static int no_bind(const struct config_socket *s, const char *name, int why, str
 			"cannot listen on %s: this machine has no such address; `ip addr` lists "
 			"them",
 			name);
+	case EMFILE:
+	case ENFILE:
+		return err_set(e, ERR_LIMIT,
+			"cannot listen on %s: %s: no descriptor is left; raise the limit (ulimit "
+			"-n, LimitNOFILE=)",
+			name, strerror(why));
 	case EAFNOSUPPORT:
 		return err_set(e, ERR_UNAVAILABLE,
 			"cannot listen on %s: this machine has no IPv6; use an IPv4 address", name);
@@ -232,6 +255,8 @@ static int open_tcp(struct listener *l, const struct config_socket *s, struct er
 	if (rc != 0)
 		return rc;
 	/* One listener each: the first of the name's addresses. */
+	for (const struct addrinfo *a = list; a != NULL; a = a->ai_next)
+		l->addresses++;
 	rc = open_address(l, s, list, e);
 	freeaddrinfo(list);
 	return rc;
@@ -239,6 +264,29 @@ static int open_tcp(struct listener *l, const struct config_socket *s, struct er
 
 /* --- UNIX ---------------------------------------------------------------------------------------
  */
+
+/* Servers that remove the socket as they end (gunicorn) ask getsockname(2) for its name. So it is
+ * bound to the hidden one, which nobody else needs, and its path is a second name: never missing.
+ */
+static int bind_hidden(struct listener *l, const struct unixsock_wish *wish, struct err *e)
+{
+	struct unixsock_wish hidden = *wish;
+	char spare[sizeof(l->spare)];
+	int rc;
+
+	if (!unixsock_spare(wish->path, spare, sizeof(((struct sockaddr_un *)0)->sun_path)))
+		return unixsock_bind(l->fd, SOCK_STREAM, wish, &l->device, &l->inode, e);
+	hidden.path = spare;
+	rc = unixsock_bind(l->fd, SOCK_STREAM, &hidden, &l->device, &l->inode, e);
+	if (rc != 0)
+		return rc;
+	rc = unixsock_restore(wish->path, spare, l->device, l->inode, e);
+	if (rc != 0)
+		unlink(spare);
+	else
+		strcpy(l->spare, spare);
+	return rc;
+}
 
 static int open_unix(struct listener *l, const struct config_socket *s, struct err *e)
 {
@@ -254,16 +302,51 @@ static int open_unix(struct listener *l, const struct config_socket *s, struct e
 	if (l->fd < 0)
 		return err_set(
 			e, ERR_SYSTEM, "cannot make socket '%s': %s", s->path, strerror(errno));
-	rc = unixsock_bind(l->fd, SOCK_STREAM, &wish, &l->device, &l->inode, e);
+	rc = s->unlinked ? bind_hidden(l, &wish, e)
+			 : unixsock_bind(l->fd, SOCK_STREAM, &wish, &l->device, &l->inode, e);
 	if (rc != 0) {
 		close(l->fd);
 		l->fd = -1;
 		return rc;
 	}
 	snprintf(l->text, sizeof(l->text), "unix:%s", s->path);
-	if (s->path[0] != '@')
+	if (s->path[0] != '@') {
 		snprintf(l->path, sizeof(l->path), "%s", s->path);
+		if (l->spare[0] == '\0')
+			unixsock_keep(l->path, l->device, l->inode, l->spare, sizeof(l->spare));
+	}
 	return 0;
+}
+
+/* --- what it is recognised by -------------------------------------------------------------------
+ */
+
+/* The usual spellings of one address; names are not looked up. */
+static void canonical_host(const struct config_socket *s, char *buf, size_t bytes)
+{
+	const char *host = s->host;
+	unsigned char address[sizeof(struct in6_addr)];
+
+	if (strcasecmp(host, "localhost") == 0)
+		host = s->family == AF_INET6 ? "::1" : "127.0.0.1";
+	if (host[0] == '\0')
+		host = s->family == AF_INET6 ? "::" : "0.0.0.0";
+	if (inet_pton(s->family, host, address) != 1 ||
+		inet_ntop(s->family, address, buf, (socklen_t)bytes) == NULL)
+		snprintf(buf, bytes, "%s", host);
+}
+
+void listener_key(const struct config_socket *s, char *buf, size_t bytes)
+{
+	char host[LISTENER_KEY_BYTES / 2];
+
+	if (s->family == AF_UNIX) {
+		snprintf(buf, bytes, "unix:%s", s->path);
+		return;
+	}
+	canonical_host(s, host, sizeof(host));
+	snprintf(buf, bytes, s->family == AF_INET6 ? "%s%s[%s]:%d" : "%s%s%s:%d",
+		s->port == 0 ? s->name : "", s->port == 0 ? "=" : "", host, s->port);
 }
 
 /* --- interface ----------------------------------------------------------------------------------
@@ -271,7 +354,7 @@ static int open_unix(struct listener *l, const struct config_socket *s, struct e
 
 int listener_open(struct listener *ret, const struct config_socket *s, struct err *e)
 {
-	struct listener l = {.fd = -1, .backlog = s->backlog};
+	struct listener l = {.fd = -1, .backlog = s->backlog, .v6only = s->v6only};
 	int rc;
 
 	assert(s->backlog > 0);
@@ -288,8 +371,23 @@ void listener_close(struct listener *l)
 		return;
 	if (l->path[0] && listener_path_intact(l))
 		unlink(l->path);
+	if (l->spare[0] && unixsock_intact(l->spare, l->device, l->inode))
+		unlink(l->spare);
 	close(l->fd);
 	l->fd = -1;
+}
+
+int listener_restore(struct listener *l, struct err *e)
+{
+	int rc = 0;
+
+	if (l->path[0] == '\0')
+		return 0;
+	if (!listener_path_intact(l))
+		rc = unixsock_restore(l->path, l->spare, l->device, l->inode, e);
+	if (rc == 0 && !unixsock_intact(l->spare, l->device, l->inode))
+		unixsock_keep(l->path, l->device, l->inode, l->spare, sizeof(l->spare));
+	return rc;
 }
 
 bool listener_path_intact(const struct listener *l)

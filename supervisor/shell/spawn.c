@@ -104,14 +104,12 @@ static int build_descriptors(struct spawn *sp, struct err *e)
 	if (build_output(sp, e) < 0)
 		return e->code;
 	for (size_t i = 0; i < set->socket_count && i < 256; i++) {
-		const char *name = sp->config->sockets[set->sockets[i]].name;
-		struct listener_slot *l = listeners_find(sp->supervisor, name);
+		const struct config_socket *c = &sp->config->sockets[set->sockets[i]];
+		struct listener_slot *l = listeners_find(sp->supervisor, c);
 
 		if (l == NULL)
-			return err_set(e, ERR_SYSTEM, "socket '%s' is not open", name);
-		listener_reassert(&l->listener);
-		if (set->blocking_sockets)
-			(void)fcntl(l->listener.fd, F_SETFL, 0);
+			return err_set(e, ERR_SYSTEM, "socket '%s' is not open", c->name);
+		listeners_pass(sp->supervisor, l, set->blocking_sockets);
 		pass(sp, l->listener.fd, next++);
 	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp->channel) < 0)
@@ -218,8 +216,7 @@ pid_t spawn_fork(const struct child_spec *spec)
 	return pid;
 }
 
-/* The snapshot that SETTINGS lies in. */
-static const struct config *config_of(
+const struct config *spawn_config_of(
 	const struct supervisor *s, const struct config_program *settings)
 {
 	for (size_t i = 0; i < s->retired_count; i++) {
@@ -246,7 +243,7 @@ static void init_spawn(struct spawn *sp, struct process *p, const struct action 
 	sp->process = p;
 	sp->action = a;
 	sp->settings = s->core.workers[p->slot].settings;
-	sp->config = config_of(s, sp->settings);
+	sp->config = spawn_config_of(s, sp->settings);
 	for (int i = 0; i < 2; i++)
 		sp->out[i] = sp->err[i] = sp->report[i] = sp->hold[i] = sp->channel[i] = -1;
 }
@@ -278,7 +275,7 @@ static int build_worker(struct spawn *sp, struct err *e)
 
 	for (size_t i = 0; i < set->socket_count && i < 256; i++) {
 		struct listener_slot *l = listeners_find(
-			sp->supervisor, sp->config->sockets[set->sockets[i]].name);
+			sp->supervisor, &sp->config->sockets[set->sockets[i]]);
 
 		listen[i] = l != NULL ? l->listener.text : "";
 	}

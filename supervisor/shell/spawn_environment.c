@@ -117,7 +117,7 @@ static char *server_starter_port(const struct spawn *sp)
 		return NULL;
 	for (size_t i = 0; i < set->socket_count; i++) {
 		const struct listener_slot *l = listeners_find(
-			sp->supervisor, sp->config->sockets[set->sockets[i]].name);
+			sp->supervisor, &sp->config->sockets[set->sockets[i]]);
 		const char *address = l != NULL ? l->listener.text : "";
 
 		if (strncmp(address, "unix:", 5) == 0)

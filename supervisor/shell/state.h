@@ -98,11 +98,16 @@ struct oom_counter {
 	int64_t count;
 };
 
-struct listener_slot {
+struct listener_slot { /* no pointers, and watch counts only in this process */
 	char name[128];
+	char key[LISTENER_KEY_BYTES]; /* what it is found by */
 	struct listener listener;
-	const struct config_socket *settings;
-	bool used;
+	bool inherited;      /* made by who started us: its file is not ours */
+	bool lost;           /* said that its file is gone for now */
+	int64_t retry_ns;    /* when that is looked at again; 0 = it is there */
+	int64_t reopened_ns; /* bound anew, with its workers replaced */
+	int watch;           /* inotify's; <= 0 = none */
+	bool wanted;
 };
 
 /* parent.c: systemd above us */
@@ -137,6 +142,8 @@ struct supervisor {
 	int pid_heads[PID_HEADS]; /* slot + 1, by pid: the latest process of a pid comes first */
 	struct listener_slot *listeners;
 	size_t listener_count;
+	int socket_inotify_fd;
+	struct loop_watch *socket_inotify_watch; /* NULL = no file is watched */
 	struct lock_state lock;
 	struct control *control;
 	struct notify *notify;
@@ -193,6 +200,9 @@ void spawn_later(struct supervisor *s, const struct action *a);
 bool spawn_next(struct supervisor *s);
 int64_t spawn_due(const struct supervisor *s);
 void spawn_release(struct supervisor *s, const struct action *a);
+/* The snapshot that SETTINGS lies in. */
+const struct config *spawn_config_of(
+	const struct supervisor *s, const struct config_program *settings);
 /* What became of its exec, if it is known by now: posts EXECED or SPAWN_FAILED. */
 void spawn_read_report(struct process *p);
 void process_init(struct supervisor *s, struct process *p, int slot);
@@ -273,16 +283,34 @@ void stages_down(struct supervisor *s, int stage);
 void stages_mend_control(struct supervisor *s); /* its socket's file may have been removed */
 
 /* listeners.c */
-struct listener_slot *listeners_find(struct supervisor *s, const char *name);
-/* What C wants: opened, moved, adjusted; what nobody wants any more is closed. On an error nothing
- * has changed. Afterwards the slots point into C. */
+/* The open one that a [socket:] of any snapshot stands for; NULL = none. */
+struct listener_slot *listeners_find(struct supervisor *s, const struct config_socket *c);
+/* What C wants: opened, or adjusted where it is open. What was open before stays so until
+ * listeners_sweep: old workers have it, and a rollout may go back to it. On an error nothing has
+ * changed. */
 int listeners_open(struct supervisor *s, const struct config *c, struct err *e);
+void listeners_sweep(struct supervisor *s); /* closes what neither a worker nor a rollout needs */
 void listeners_close(struct supervisor *s);
+/* Does C ask for something that its open listener cannot become? In words. */
+bool listeners_unapplied(
+	struct supervisor *s, const struct config_socket *c, char *buf, size_t bytes);
+void listeners_pass(struct supervisor *s, struct listener_slot *slot, bool blocking); /* at fork */
+void listeners_reassert(struct supervisor *s); /* a worker that became ready may have lowered it */
+void listeners_say_open(struct supervisor *s, const struct listener_slot *slot, const char *how);
+
+/* listener_files.c */
+void listeners_watch(struct supervisor *s); /* those that are not watched yet */
+void listeners_unwatch(struct supervisor *s, struct listener_slot *slot);
+void listeners_watch_end(struct supervisor *s);
+void listeners_mend_one(struct supervisor *s, struct listener_slot *slot);
+int64_t listeners_deadline(const struct supervisor *s); /* 0 = none */
+void listeners_check(struct supervisor *s);             /* after events */
 
 /* reload.c */
 struct reload_result {
 	bool ok;
-	char **lines; /* the plan, or the findings */
+	bool unavailable; /* the file is good, but a socket that it asks for cannot be opened */
+	char **lines;     /* the plan, or the findings */
 	size_t line_count;
 };
 /* Read, validate, compare, post EVENT_RELOAD; logs and fills RESULT (NULL is fine). CHANGED_ONLY:

@@ -170,7 +170,7 @@ static void set_timer(struct supervisor *s)
 	int64_t at = core_next_deadline(&s->core);
 
 	at = earlier(earlier(at, commands_deadline(s)), spawn_due(s));
-	at = earlier(at, parent_deadline(s));
+	at = earlier(earlier(at, parent_deadline(s)), listeners_deadline(s));
 	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
 		at = lease_now_ns() + LOGS_RETRY_NS;
 	s->timer_at_ns = at;
@@ -205,6 +205,9 @@ static void drain(void *context)
 	detach_check(s);
 	if (s->exiting)
 		return;
+	if (s->retired_count > 0)
+		listeners_sweep(s);
+	listeners_check(s);
 	if (s->changed) {
 		s->changed = false;
 		commands_check(s);
@@ -226,6 +229,7 @@ static void timer_fired(void *context, int64_t late_ns)
 		return;
 	s->mended_ns = lease_now_ns();
 	stages_mend_control(s);
+	listeners_reassert(s);
 }
 
 /* --- snapshots ----------------------------------------------------------------------------- */

@@ -266,6 +266,86 @@ bool unixsock_intact(const char *path, uint64_t device, uint64_t inode)
 		       st.st_ino == inode);
 }
 
+bool unixsock_spare(const char *path, char *buf, size_t bytes)
+{
+	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+
+	return path[0] != '@' &&
+	       snprintf(buf, bytes, "%.*s.%s.baton", (int)(base - path), path, base) < (int)bytes;
+}
+
+/* A socket whose last name was removed cannot be given one again: so it has two from the start. */
+void unixsock_keep(const char *path, uint64_t device, uint64_t inode, char *ret_spare, size_t bytes)
+{
+	char spare[PATH_MAX];
+	pid_t pid;
+
+	*ret_spare = '\0';
+	if (!unixsock_spare(path, spare, bytes < sizeof(spare) ? bytes : sizeof(spare)))
+		return;
+	if (link(path, spare) != 0) {
+		if (errno != EEXIST || unixsock_probe(spare, SOCK_STREAM, &pid) != UNIXSOCK_DEAD ||
+			unlink(spare) != 0 || link(path, spare) != 0)
+			return;
+	}
+	if (unixsock_intact(spare, device, inode))
+		snprintf(ret_spare, bytes, "%s", spare);
+}
+
+/* Over a dead socket: it may be replaced at any time, also by us. */
+static int link_over(const char *path, const char *spare, struct err *e)
+{
+	char temporary[PATH_MAX];
+
+	snprintf(temporary, sizeof(temporary), "%s.%d", spare, (int)getpid());
+	unlink(temporary);
+	if (link(spare, temporary) != 0 || rename(temporary, path) != 0) {
+		int why = errno;
+		unlink(temporary);
+		return refused(path, why, e);
+	}
+	return 0;
+}
+
+static int restore_locked(const char *path, const char *spare, struct err *e)
+{
+	pid_t pid;
+
+	if (link(spare, path) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return refused(path, errno, e);
+	switch (unixsock_probe(path, SOCK_STREAM, &pid)) {
+	case UNIXSOCK_DEAD:
+		return link_over(path, spare, e);
+	case UNIXSOCK_LIVING:
+		return busy(path, pid, e);
+	case UNIXSOCK_FOREIGN:
+		return err_set(e, ERR_WRONG,
+			"cannot make socket '%s': something that is no socket is there; move it "
+			"away or choose another path",
+			path);
+	default:
+		return err_set(e, ERR_REFUSED, "cannot tell what is at socket '%s': %s", path,
+			strerror(errno));
+	}
+}
+
+int unixsock_restore(
+	const char *path, const char *spare, uint64_t device, uint64_t inode, struct err *e)
+{
+	int folder, rc;
+
+	if (spare[0] == '\0' || !unixsock_intact(spare, device, inode))
+		return err_set(e, ERR_UNAVAILABLE,
+			"socket '%s' was removed, and so was its spare name", path);
+	folder = lock_folder(path);
+	rc = restore_locked(path, spare, e);
+	if (folder >= 0)
+		close(folder);
+	return rc;
+}
+
 int unixsock_make_folder(const char *path, struct err *e)
 {
 	char folder[PATH_MAX], own[64];

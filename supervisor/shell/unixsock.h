@@ -44,6 +44,17 @@ int unixsock_bind(int fd, int type, const struct unixsock_wish *wish, uint64_t *
 /* Is the socket with that device and inode still at PATH? True for an abstract one. */
 bool unixsock_intact(const char *path, uint64_t device, uint64_t inode);
 
+/* The hidden name beside PATH; false = an abstract PATH, or no room. */
+bool unixsock_spare(const char *path, char *buf, size_t bytes);
+/* A second name of the socket at PATH beside it, hidden: RET_SPARE, "" where that cannot be (the
+ * file system has no links, something else has the name). */
+void unixsock_keep(
+	const char *path, uint64_t device, uint64_t inode, char *ret_spare, size_t bytes);
+/* PATH again from SPARE: the very same socket. ERR_BUSY: a living one of somebody else is there;
+ * ERR_WRONG: something that is no socket; ERR_UNAVAILABLE: the spare is gone, too. */
+int unixsock_restore(
+	const char *path, const char *spare, uint64_t device, uint64_t inode, struct err *e);
+
 /* "pid 123 (nginx)"; TEXT is returned. PID 0 = "another process". */
 const char *unixsock_process(pid_t pid, char *text, size_t bytes);
 

@@ -300,7 +300,7 @@ def _():
         one.wait_for("ready=web")
 
 
-@test("a child that lowers the backlog: it is set again when the next worker starts")
+@test("a child that lowers the backlog: it is set again when it is ready, and when another starts")
 def _():
     one = Instance("""
         [baton]
@@ -317,8 +317,17 @@ def _():
         autostart = no
         sockets = http
     """, start=False)
-    script(one, "lowers", NOTIFY + "socket.socket(fileno=3).listen(1)\n"
-           'notify("READY=1")\nwhile True:\n    signal.pause()\n')
+    script(one, "lowers", NOTIFY + r"""
+listener = socket.socket(fileno=3)
+def lower(*_):
+    listener.listen(1)
+    notify("STATUS=lowered")
+signal.signal(signal.SIGHUP, lower)
+listener.listen(1)
+notify("READY=1")
+while True:
+    signal.pause()
+""")
     one.start()
     one.wait_for("ready=web")
     address = address_of(one, "http")
@@ -340,6 +349,9 @@ def _():
         for s in held:
             s.close()
         return made
+    equal(connected(40, 3), 40, "connected once it is ready")
+    one.call("signal", targets=["web"], signal="HUP")
+    wait_until(lambda: one.worker("web:0")["status"] == "lowered", 5, "the backlog to be lowered")
     lowered = connected(40, 0.3)
     check(lowered < 20, f"{lowered} of 40 connected with a backlog of 1: the test proves nothing")
     one.call("start", targets=["other"], wait=True)

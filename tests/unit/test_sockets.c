@@ -179,7 +179,8 @@ static void test_port_in_use(void **state)
 	assert_int_equal(listener_open(&l, &s, &e), 0);
 	s.port = port_of(&l);
 	assert_int_equal(listener_open(&second, &s, &e), ERR_BUSY);
-	snprintf(expected, sizeof(expected), "in use by pid %d (test_sockets", (int)getpid());
+	snprintf(expected, sizeof(expected), "in use by pid %d, this supervisor itself",
+		(int)getpid());
 	if (!strstr(e.text, expected))
 		fail_msg("%s", e.text);
 	listener_close(&l);
@@ -436,6 +437,74 @@ static void test_privileged_port(void **state)
 	assert_int_equal(status, 0);
 }
 
+static void key_is(int family, const char *host, int port, const char *expected)
+{
+	struct config_socket s = tcp(family, host, port);
+	char key[LISTENER_KEY_BYTES];
+
+	listener_key(&s, key, sizeof(key));
+	assert_string_equal(key, expected);
+}
+
+static void test_keys(void **state)
+{
+	struct config_socket s = unix_path("/run/web.sock");
+	char key[LISTENER_KEY_BYTES];
+
+	(void)state;
+	key_is(AF_INET, "", 80, "0.0.0.0:80");
+	key_is(AF_INET, "0.0.0.0", 80, "0.0.0.0:80");
+	key_is(AF_INET, "LocalHost", 80, "127.0.0.1:80");
+	key_is(AF_INET6, "", 80, "[::]:80");
+	key_is(AF_INET6, "0:0::1", 80, "[::1]:80");
+	key_is(AF_INET, "example.org", 80, "example.org:80");
+	key_is(AF_INET, "127.0.0.1", 0, "web=127.0.0.1:0");
+	listener_key(&s, key, sizeof(key));
+	assert_string_equal(key, "unix:/run/web.sock");
+}
+
+/* Removed, renamed, covered by a dead one: the same inode again; a file in its place stays. */
+static void test_restore(void **state)
+{
+	struct world *w = *state;
+	struct config_socket s = unix_path(w->path);
+	struct listener l;
+	char other[128];
+	FILE *f;
+	struct err e;
+
+	for (int hidden = 0; hidden < 2; hidden++) {
+		s.unlinked = hidden != 0;
+		assert_int_equal(listener_open(&l, &s, &e), 0);
+		assert_string_not_equal(l.spare, "");
+		assert_int_equal(listener_restore(&l, &e), 0); /* nothing was missing */
+		assert_int_equal(unlink(w->path), 0);
+		assert_false(listener_path_intact(&l));
+		assert_int_equal(listener_restore(&l, &e), 0);
+		assert_true(listener_path_intact(&l));
+		assert_int_equal(unlink(l.spare), 0);
+		assert_int_equal(listener_restore(&l, &e), 0);
+		assert_int_equal(access(l.spare, F_OK), 0);
+		snprintf(other, sizeof(other), "%s.other", w->path);
+		assert_int_equal(rename(w->path, other), 0);
+		assert_int_equal(listener_restore(&l, &e), 0);
+		assert_int_equal(unlink(other), 0);
+		unlink(w->path);
+		f = fopen(w->path, "w");
+		assert_non_null(f);
+		fclose(f);
+		assert_int_equal(listener_restore(&l, &e), ERR_WRONG);
+		assert_int_equal(unlink(w->path), 0);
+		unlink(l.spare);
+		assert_int_equal(listener_restore(&l, &e), ERR_UNAVAILABLE);
+		listener_close(&l);
+		assert_int_equal(listener_open(&l, &s, &e), 0);
+		listener_close(&l);
+		assert_int_not_equal(access(w->path, F_OK), 0);
+		assert_int_not_equal(access(l.spare, F_OK), 0);
+	}
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -445,6 +514,8 @@ int main(void)
 		TEST(test_v6),
 		TEST(test_port_in_use),
 		TEST(test_reuse_port),
+		TEST(test_keys),
+		TEST(test_restore),
 		TEST(test_unix),
 		TEST(test_unix_owner),
 		TEST(test_unix_living),
