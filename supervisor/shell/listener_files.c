@@ -22,8 +22,7 @@
 #define REOPEN_NS     (60 * CORE_SECOND) /* a worker that removes it as it ends is no endless roll */
 
 /* --- another one in its place -------------------------------------------------------------- */
-static bool uses(
-	struct supervisor *s, const struct program *p, const struct listener_slot *slot)
+static bool uses(struct supervisor *s, const struct program *p, const struct listener_slot *slot)
 {
 	for (size_t i = 0; i < p->settings->socket_count; i++) {
 		if (listeners_find(s, &p->config->sockets[p->settings->sockets[i]]) == slot)
@@ -72,8 +71,8 @@ static int reopen(struct supervisor *s, struct listener_slot *slot, struct err *
 	struct listener l;
 
 	if (c == NULL)
-		return err_set(e, ERR_UNAVAILABLE,
-			"socket '%s' of the version before was removed", slot->listener.path);
+		return err_set(e, ERR_UNAVAILABLE, "socket '%s' of the version before was removed",
+			slot->listener.path);
 	if (slot->reopened_ns != 0 && lease_now_ns() - slot->reopened_ns < REOPEN_NS)
 		return err_set(e, ERR_UNAVAILABLE,
 			"socket '%s' is removed again and again: it is made anew once a minute",
@@ -164,8 +163,8 @@ static bool begin(struct supervisor *s)
 	s->socket_inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (s->socket_inotify_fd < 0)
 		return false;
-	s->socket_inotify_watch =
-		loop_watch(s->loop, s->socket_inotify_fd, LOOP_READ, files_changed, s);
+	s->socket_inotify_watch = loop_watch(
+		s->loop, s->socket_inotify_fd, LOOP_READ, files_changed, s);
 	if (s->socket_inotify_watch == NULL)
 		close(s->socket_inotify_fd);
 	return s->socket_inotify_watch != NULL;

@@ -301,7 +301,8 @@ LIST(oom, oom)
 #define T struct listener
 #define NAME "struct listener"
 static const struct state_field listener[] = {
-	FD(fd), TEXT(text), TEXT(url), TEXT(path), V(device), V(inode), V(backlog),
+	FD(fd), TEXT(text), TEXT(url), TEXT(path), TEXT(spare), V(device), V(inode), V(backlog),
+	V(addresses), V(v6only),
 };
 LIST(listener, listener)
 #undef T
@@ -310,9 +311,10 @@ LIST(listener, listener)
 #define T struct listener_slot
 #define NAME "struct listener_slot"
 static const struct state_field listener_slot[] = {
-	TEXT(name), SUB(listener, listener),
-	SKIP(settings), /* by name, in the snapshot: state_load.c */
-	V(used),
+	TEXT(name), TEXT(key), SUB(listener, listener), V(inherited), V(lost), V(retry_ns),
+	V(reopened_ns),
+	SKIP(watch), /* listeners_watch, to be called once */
+	SKIP(wanted), /* listeners_sweep */
 };
 LIST(listener_slot, listener_slot)
 #undef T
@@ -340,6 +342,7 @@ static const struct state_field supervisor[] = {
 	SKIP(spawn_after_ns), /* none waits then: upgrade.c */
 	SKIP(process_slots), SKIP(pid_heads), /* state_load.c */
 	SKIP(listeners), SKIP(listener_count), /* state_save.c */
+	SKIP(socket_inotify_fd), SKIP(socket_inotify_watch), /* listeners_watch, to be called once */
 	SUB(lock, lock),
 	SKIP(control), SKIP(notify), SKIP(commands), /* control_state.c, notify.c, waiters_state.c */
 	SUB(parent, parent), V(detached), FD(detach_fd),
