@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "conf/load.h"
+#include "conf/zone.h"
 
 static const char *absolute(struct arena *a, const char *path)
 {
@@ -167,6 +168,8 @@ void config_unref(struct config *c)
 	if (!c || --c->refs > 0)
 		return;
 	d = c->private;
+	for (const struct zone_entry *z = d->zones; z; z = z->next)
+		zone_free(z->zone);
 	arena_release(&d->arena);
 	free(d);
 }

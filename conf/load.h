@@ -25,12 +25,20 @@ struct config_section { /* of a program: where its values come from */
 	size_t file_environment_count;
 };
 
+struct zone_entry { /* one for each name of a time zone */
+	struct zone_entry *next;
+	const char *name;
+	struct zone *zone; /* NULL: why is in `error` */
+	const char *error;
+};
+
 struct config_data { /* config.private */
 	struct arena arena;
 	struct config config;
 	struct ini ini;
 	const char *host; /* host_node_name */
 	struct sources sources;
+	struct zone_entry *zones; /* freed with the snapshot */
 };
 
 enum setting_source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_PRESET };

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "conf/load.h"
+#include "conf/schedule.h"
 #include "conf/units.h"
 #include "conf/words.h"
 
@@ -43,16 +44,80 @@ static void complain(
 
 /* --- single keys ----------------------------------------------------------------------------- */
 
+/* The zone of the system is the one that the job worker sees, which has baton's environment. */
+static int read_zone(struct loader *l, const char *name, struct zone **ret_zone, struct err *e)
+{
+	const struct config *c = l->config;
+
+	if (name[0] && strcasecmp(name, "system") != 0)
+		return zone_load(name, ret_zone, e);
+	for (size_t i = c->environment_count; i > 0; i--) {
+		if (strcmp(c->environment[i - 1].key, "TZ") == 0)
+			return zone_load_tz(c->environment[i - 1].value, ret_zone, e);
+	}
+	return zone_load("", ret_zone, e);
+}
+
+static const struct zone_entry *find_zone(struct loader *l, const char *name)
+{
+	struct zone_entry *z = l->data->zones;
+	struct err e;
+
+	while (z && strcmp(z->name, name) != 0)
+		z = z->next;
+	if (z)
+		return z;
+	z = arena_zero(l->arena, sizeof(*z));
+	z->name = name;
+	z->next = l->data->zones;
+	l->data->zones = z;
+	if (read_zone(l, name, &z->zone, &e) < 0)
+		z->error = arena_strdup(l->arena, e.text);
+	return z;
+}
+
+static void load_zone(struct context *x)
+{
+	struct setting s;
+	const char *name = get_text(x, "timezone", &s);
+	const struct zone_entry *z;
+
+	if (!name)
+		return;
+	x->job->timezone = name;
+	z = find_zone(x->l, name);
+	x->job->zone = z->zone;
+	if (z->error)
+		complain(x, &s, false, z->error);
+	else if (s.source == SOURCE_FILE && x->job->when && x->job->when->kind != SCHEDULE_CRON)
+		complain(x, &s, true, "does not matter to this schedule");
+}
+
 static void load_schedule(struct context *x)
 {
-	struct setting s, zone;
-	const char *text = get_text(x, "schedule", &s), *name = get_text(x, "timezone", &zone);
+	struct schedule *when = arena_zero(x->l->arena, sizeof(*when));
+	struct schedule_findings found;
+	struct setting s;
+	const char *text = get_text(x, "schedule", &s);
 
-	x->job->schedule = text ? text : "";
-	x->job->timezone = name ? name : "";
-	if (s.source == SOURCE_DEFAULT)
+	if (s.source == SOURCE_DEFAULT) {
 		complain(x, &s, false,
-			"is missing: when shall it run? (\"0 3 * * *\", \"@every 90s\")");
+			"is missing: when shall it run? (\"0 3 * * *\", @daily, @every 90s)");
+		return;
+	}
+	if (!text)
+		return;
+	x->job->schedule = text;
+	if (schedule_parse(text, when, &found) == 0)
+		x->job->when = when;
+	for (int i = 0; i < found.count; i++) {
+		const struct schedule_finding *f = &found.items[i];
+		if (f->column)
+			load_report(x->l, f->warning, x->section, &s, "column %d: %s", f->column,
+				f->text);
+		else
+			complain(x, &s, f->warning, f->text);
+	}
 }
 
 static void load_command(struct context *x)
@@ -190,6 +255,7 @@ static void load_job(
 	x.scope.environment[1] = x.job->environment;
 	x.scope.environment_count[1] = x.job->environment_count;
 	load_schedule(&x);
+	load_zone(&x);
 	load_command(&x);
 	load_directory(&x);
 	load_timeout(&x);

@@ -29,6 +29,8 @@ struct zone_span {
  * The reason in E says what to do. The zone is the caller's (zone_free).
  */
 int zone_load(const char *name, struct zone **ret_zone, struct err *e);
+/* The same for a value of TZ; NULL is an unset TZ. */
+int zone_load_tz(const char *tz, struct zone **ret_zone, struct err *e);
 void zone_free(struct zone *z); /* NULL is fine */
 /* The name it was loaded by; of the system's zone the best name known ("Europe/Berlin"). */
 const char *zone_name(const struct zone *z);
