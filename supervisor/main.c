@@ -59,6 +59,11 @@ static const struct cli_command commands[] = {
 	 "release makes this instance step down. With --force it frees the lock of a\n"
 	 "holder that is proven dead, or silent for its ttl while this command watches.",
 	 FIND | CLI_BIT(JSON) | CLI_BIT(FORCE) | CLI_BIT(LIMIT), 1, 1},
+	{"jobs", cli_jobs, "the [job:] sections: when they run next",
+	 "next [NAME...]\n"
+	 "next prints coming times, also with no instance running: one of each job, five of\n"
+	 "each NAME, or as -n says.",
+	 FIND | DIALECT | CLI_BIT(JSON) | CLI_BIT(LIMIT) | CLI_BIT(FROM), 0, -1},
 	{"wait", cli_wait, "wait until a condition holds",
 	 "--for CONDITION\n"
 	 "CONDITION: executor, executor!=PID, term>N, ready=NAME, role=holder, ...\n"
@@ -74,7 +79,6 @@ static const struct cli_command commands[] = {
 	{"enable", NULL, "start, and remember it", "", 0, 0, -1},
 	{"disable", NULL, "stop, and remember it", "", 0, 0, -1},
 	{"logs", NULL, "captured output", "", 0, 0, -1},
-	{"jobs", NULL, "the schedule", "", 0, 0, -1},
 	{"top", NULL, "a live full-screen view", "", 0, 0, -1},
 	{"upgrade", NULL, "re-execute the supervisor in place", "", 0, 0, -1},
 	{"exec", NULL, "run a command while holding the lock", "", 0, 0, -1},

@@ -51,6 +51,7 @@ enum cli_exit {
 	X(NO_WAIT, "no-wait", 0, NULL, "do not wait for it to be done")                            \
 	X(CHANGED_ONLY, "changed-only", 0, NULL, "leave unchanged programs alone")                 \
 	X(LIMIT, "limit", 'n', "N", "at most N lines")                                             \
+	X(FROM, "from", 0, "TIME", "from then on: 2027-03-28T02:30:00+01:00, or local time")       \
 	X(WORKERS, "workers", 'w', "N", "without a file: workers, or auto")                        \
 	X(BIND, "bind", 'b', "ADDRESS", "without a file: HOST:PORT, :PORT, unix:PATH; repeatable") \
 	X(EXECUTOR, "executor", 0, NULL, "without a file: one worker is the executor")             \
@@ -64,13 +65,13 @@ enum cli_option {
 #undef X
 		OPTION_COUNT
 };
-#define CLI_BIT(id) (1u << OPTION_##id)
+#define CLI_BIT(id) (UINT64_C(1) << OPTION_##id)
 #define CLI_BINDS   32 /* times --bind */
 
 struct cli {
 	const struct cli_command *commands, *command; /* the table; the row that runs */
 	const char *name;                             /* for errors: "lock info" */
-	unsigned set;                                 /* CLI_BIT of each option given */
+	uint64_t set;                                 /* CLI_BIT of each option given */
 	const char *values[OPTION_COUNT];
 	char **words; /* after the command's name */
 	int word_count;
@@ -86,7 +87,7 @@ struct cli_command {
 	int (*run)(struct cli *c); /* NULL: not supported yet */
 	const char *help;          /* one line */
 	const char *usage;         /* its words; a second line on goes into the command's help */
-	unsigned options;
+	uint64_t options;
 	int words_min, words_max; /* -1 = any number */
 };
 
@@ -99,7 +100,7 @@ int cli_foreign_option(const struct cli *c);
 const char *cli_option_name(enum cli_option o);
 /* Which of the command's options ARGUMENT ("--jsn") may have been meant to be; NULL = none. */
 const char *cli_nearest_option(const struct cli *c, const char *argument);
-void cli_print_options(unsigned options);
+void cli_print_options(uint64_t options);
 
 /* --- help.c */
 int cli_help(struct cli *c);
@@ -162,5 +163,6 @@ int cli_lock(struct cli *c);
 int cli_wait(struct cli *c);
 int cli_events(struct cli *c);
 int cli_is_executor(struct cli *c);
+int cli_jobs(struct cli *c);
 
 #endif

@@ -23,7 +23,7 @@ enum { LONG_BASE = 256 };
 
 bool cli_has(const struct cli *c, enum cli_option o)
 {
-	return (c->set & (1u << o)) != 0;
+	return (c->set & (UINT64_C(1) << o)) != 0;
 }
 
 const char *cli_option_name(enum cli_option o)
@@ -38,7 +38,8 @@ const char *cli_nearest_option(const struct cli *c, const char *argument)
 
 	for (int i = 0; i < OPTION_COUNT && argument[1] == '-'; i++) {
 		int d = units_distance(name, rows[i].name, distance);
-		if ((c->command->options & (1u << i)) && d < distance && d < (int)strlen(name)) {
+		if ((c->command->options & (UINT64_C(1) << i)) && d < distance &&
+			d < (int)strlen(name)) {
 			best = rows[i].name;
 			distance = d;
 		}
@@ -58,7 +59,7 @@ static int take(struct cli *c, int o)
 	for (int i = 0; i < OPTION_COUNT; i++) {
 		if (o != LONG_BASE + i && o != rows[i].letter)
 			continue;
-		c->set |= 1u << i;
+		c->set |= UINT64_C(1) << i;
 		c->values[i] = optarg;
 		if (i == OPTION_BIND && c->bind_count++ < CLI_BINDS)
 			c->binds[c->bind_count - 1] = optarg;
@@ -123,15 +124,15 @@ int cli_parse(struct cli *c, int argc, char **argv, char **words)
 
 int cli_foreign_option(const struct cli *c)
 {
-	unsigned allowed = c->command->options | CLI_BIT(HELP);
+	uint64_t allowed = c->command->options | CLI_BIT(HELP);
 
 	for (int i = 0; i < OPTION_COUNT; i++)
-		if ((c->set & ~allowed) & (1u << i))
+		if ((c->set & ~allowed) & (UINT64_C(1) << i))
 			return i;
 	return -1;
 }
 
-void cli_print_options(unsigned options)
+void cli_print_options(uint64_t options)
 {
 	struct output_table t;
 
@@ -140,7 +141,7 @@ void cli_print_options(unsigned options)
 		const struct option_row *row = &rows[i];
 		char letter[8] = "    ";
 
-		if (!(options & (1u << i)))
+		if (!(options & (UINT64_C(1) << i)))
 			continue;
 		if (row->letter)
 			snprintf(letter, sizeof(letter), "-%c, ", row->letter);

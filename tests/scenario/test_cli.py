@@ -9,7 +9,7 @@ from harness import *  # noqa: E402,F403
 
 COMMANDS = ["run", "check", "status", "start", "stop", "restart", "reload", "scale", "signal",
             "shutdown", "handoff", "lock", "wait", "events", "is-executor", "version", "help"]
-LATER = ["enable", "disable", "logs", "jobs", "top", "upgrade", "exec"]
+LATER = ["enable", "disable", "logs", "top", "upgrade", "exec"]
 CANDIDATES = """
     [scheduler]
     ttl = 3s
