@@ -122,6 +122,8 @@ struct config_program {
 	bool roll_on_reload_always;
 	int surge, max_unavailable; /* of a rollout; not both 0 */
 	int64_t stop_delay_ns;
+	int64_t max_age_ns, max_age_jitter_ns; /* 0 = off */
+	int64_t max_memory;                    /* bytes, of the worker's tree; 0 = off */
 
 	struct config_user user;
 	int umask;         /* -1 = inherit */

@@ -1,6 +1,7 @@
 #include "supervisor/cli/status.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "supervisor/cli/output.h"
@@ -151,6 +152,9 @@ static void add_worker(struct output_table *t, const json_t *worker)
 	if (restarts > 0)
 		snprintf(note + strlen(note), sizeof(note) - strlen(note), "%lld restart%s; ",
 			(long long)restarts, restarts == 1 ? "" : "s");
+	if (*output_text(worker, "recycled_for"))
+		snprintf(note + strlen(note), sizeof(note) - strlen(note), "recycled for its %s; ",
+			output_text(worker, "recycled_for"));
 	if (*why)
 		snprintf(note + strlen(note), sizeof(note) - strlen(note), "before: %s; ", why);
 	if (strlen(note) > 2)
@@ -158,9 +162,20 @@ static void add_worker(struct output_table *t, const json_t *worker)
 	output_cell(t, PLAIN, "%s", note);
 }
 
+/* "rolling_back" -> "rolling back" */
+static const char *spaced(const char *word, char *buf, size_t bytes)
+{
+	snprintf(buf, bytes, "%s", word);
+	for (char *at = buf; *at != '\0'; at++)
+		*at = *at == '_' ? ' ' : *at;
+	return buf;
+}
+
 static void add_program(struct output_table *t, const json_t *program)
 {
 	const json_t *rollout = json_object_get(program, "rollout"), *worker;
+	const json_t *last = json_object_get(program, "last_rollout");
+	char text[32];
 	int64_t ready = output_number(program, "ready"), count = output_number(program, "wanted");
 	size_t i;
 
@@ -170,9 +185,13 @@ static void add_program(struct output_table *t, const json_t *program)
 	output_cell(t, PLAIN, "%s", "");
 	output_cell(t, PLAIN, "%s", "");
 	if (json_is_object(rollout))
-		output_cell(t, CAREFUL, "rollout %s: %lld of %lld", output_text(rollout, "state"),
+		output_cell(t, CAREFUL, "rollout %s: %lld of %lld",
+			spaced(output_text(rollout, "state"), text, sizeof(text)),
 			(long long)output_number(rollout, "done"),
 			(long long)output_number(rollout, "total"));
+	else if (strcmp(output_text(last, "state"), "failed") == 0)
+		output_cell(t, BAD, "last rollout failed %s ago: %s",
+			since(last, "at", text, sizeof(text)), output_text(last, "reason"));
 	else
 		output_cell(t, PLAIN, "%s",
 			strcmp(output_text(program, "state"), "waiting") == 0

@@ -300,7 +300,10 @@ static void handle_worker(struct core *c, const struct event *e)
 
 	if (w == NULL)
 		return; /* of an earlier process in that slot */
-	if (worker_events[e->kind] != 0)
+	if (e->kind == EVENT_MEMORY) {
+		w->memory_bytes = e->number;
+		c->programs[w->program].dirty = true;
+	} else if (worker_events[e->kind] != 0)
 		worker_handle(c, w, (enum worker_event)(worker_events[e->kind] - 1), e);
 	else
 		handle_said(c, w, e);
@@ -336,6 +339,9 @@ static void handle_operator(struct core *c, const struct event *e)
 		break;
 	case EVENT_RESTART:
 		pool_restart(c, e->program, e->worker);
+		break;
+	case EVENT_ROLL:
+		pool_roll(c, e->program);
 		break;
 	case EVENT_SCALE:
 		pool_scale(c, e->program, (int)e->number);
@@ -420,6 +426,7 @@ static void handle(struct core *c, const struct event *e)
 	case EVENT_START:
 	case EVENT_STOP:
 	case EVENT_RESTART:
+	case EVENT_ROLL:
 	case EVENT_SCALE:
 	case EVENT_HANDOFF:
 		handle_operator(c, e);

@@ -38,6 +38,9 @@ enum worker_state {
 		WORKER_STATE_COUNT
 };
 
+/* Why a worker of the present version is to be replaced by one like it. */
+enum recycle_why { RECYCLE_NOT, RECYCLE_AGE, RECYCLE_MEMORY };
+
 enum worker_after { /* what follows when the tree is gone */
 	AFTER_STOPPED,
 	AFTER_RESTART,
@@ -57,14 +60,18 @@ struct worker {
 	const char *reason;
 	int64_t deadline_ns; /* of this state; 0 = none */
 	enum worker_after after;
-	bool remove;        /* free the slot when it is down */
-	bool parked;        /* an operator stopped just this one */
-	bool outgoing;      /* beside its replacement, which has the same index */
-	bool canary;        /* the first replacement of a running rollout */
-	int64_t stop_at_ns; /* outgoing: when stop_delay is over; 0 = not begun */
-	bool alive;         /* its main process was forked and not reaped yet */
-	bool tree;          /* between fork and GONE */
-	bool held;          /* forked, waits for RELEASE_CHILD */
+	bool remove;   /* free the slot when it is down */
+	bool parked;   /* an operator stopped just this one */
+	bool outgoing; /* beside its replacement, which has the same index */
+	bool canary;   /* the first replacement of a running rollout */
+	enum recycle_why stale;
+	uint32_t age_share;   /* of max_age_jitter, for this process: 0 .. UINT32_MAX */
+	int64_t memory_bytes; /* of its tree, when that was last told */
+	int64_t leave_by_ns;  /* scaled away, but executor without a successor: until then */
+	int64_t stop_at_ns;   /* outgoing: when stop_delay is over; 0 = not begun */
+	bool alive;           /* its main process was forked and not reaped yet */
+	bool tree;            /* between fork and GONE */
+	bool held;            /* forked, waits for RELEASE_CHILD */
 	bool execed;
 	bool ready;
 	bool draining; /* STOPPING, but the executor is still handing off: no signal yet */
@@ -74,9 +81,10 @@ struct worker {
 	int pid;
 	int exit_code, exit_signal; /* of the last one; code -1 = none yet */
 	bool exit_oom, spawn_failed;
-	bool late;    /* killed: it was not ready in time */
-	int failures; /* starts failed in a row */
-	int repeats;  /* early exits in a row */
+	bool spawn_transient; /* spawn_failed for want of something that the machine lacks now */
+	bool late;            /* killed: it was not ready in time */
+	int failures;         /* starts failed in a row */
+	int repeats;          /* early exits in a row */
 	uint64_t restarts;
 	int64_t started_ns, ready_ns, watchdog_ns, kill_ns;
 	int executor_env; /* -1 unset, 0, 1 */
@@ -130,7 +138,9 @@ struct executor {
 	X(IDLE, "idle")                                                                            \
 	X(CANARY, "canary") /* the first replacement, alone: it must become ready */               \
 	X(ROLLING, "rolling")                                                                      \
-	X(BACK, "rolling back")
+	X(BACK, "rolling back")                                                                    \
+	X(HALF, "half way")       /* the version before does not start either: tried again */      \
+	X(RECYCLING, "recycling") /* one worker, by another of the same version */
 
 enum rollout_state {
 #define X(name, text) ROLLOUT_##name,
@@ -146,10 +156,14 @@ struct rollout {
 	int64_t since_ns;
 	const char *reason;
 	enum rollout_outcome
-		outcome; /* of the last one; FAILED: what runs is not what the file says */
-	bool half;       /* FAILED: neither version starts */
-	bool replaced;   /* the canary was ready: more than an attempt to take back */
-	uint32_t newest; /* the highest generation given so far */
+		outcome;          /* of the last one; FAILED: what runs is not what the file says */
+	bool half;                /* FAILED: neither version starts */
+	bool behind;              /* what runs is not what the configuration says */
+	bool replaced;            /* the canary was ready: more than an attempt to take back */
+	uint32_t newest;          /* the highest generation given so far */
+	int64_t ended_ns;         /* when OUTCOME came about */
+	int64_t recycle_after_ns; /* none is recycled before */
+	int recycle_failures;     /* in a row */
 	/* The version before, while one runs; NULL = none. */
 	const struct config *config;
 	const struct config_program *settings;

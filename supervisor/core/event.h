@@ -17,7 +17,8 @@
 	X(STAGE)            /* stage, ok; number = exit status when not */                         \
 	X(TIMER)            /* the one timer; late_ns = how late it fired */                       \
 	X(SPAWNED)          /* worker, id, pid: forked (a held child waits before exec) */         \
-	X(SPAWN_FAILED)     /* worker, id: fork failed, or exec failed; text says why */           \
+	X(SPAWN_FAILED)     /* worker, id: fork or exec failed; ok = for want of something that    \
+			     * may be there again (processes, memory, descriptors) */              \
 	X(EXECED)           /* worker, id */                                                       \
 	X(DIED)             /* worker, id, code or signal, oom: its main process was reaped */     \
 	X(GONE)             /* worker, id: its whole tree is gone and its output is drained */     \
@@ -25,6 +26,7 @@
 	X(WATCHDOG)         /* worker, id: WATCHDOG=1 */                                           \
 	X(STOPPING)         /* worker, id: STOPPING=1 */                                           \
 	X(EXTEND)           /* worker, id, number: EXTEND_TIMEOUT_USEC */                          \
+	X(MEMORY)           /* worker, id, number: bytes of its tree, when that matters */         \
 	X(SAID_HELLO)       /* worker, id: tell it the present state again */                      \
 	X(SAID_PROMOTED)    /* worker, id, term */                                                 \
 	X(SAID_DEMOTED)     /* worker, id, term */                                                 \
@@ -41,6 +43,7 @@
 	X(START)            /* program, worker (-1 = all of it) */                                 \
 	X(STOP)             /* program, worker (-1 = all of it) */                                 \
 	X(RESTART)          /* program, worker (-1 = all of it) */                                 \
+	X(ROLL)             /* program: replace its workers by others of the same settings */      \
 	X(SCALE)            /* program, number */                                                  \
 	X(HANDOFF)          /* program, worker = the successor wanted (-1 = any other) */          \
 	X(STEP_DOWN)        /* release the lock, stay out for two heartbeats */                    \

@@ -52,6 +52,7 @@ enum report_about {
 	REPORT_ELECTION, /* the instance changed its state */
 	REPORT_LIFECYCLE,
 	REPORT_PROGRAM,    /* a remark about a program: reload, roll, dependency */
+	REPORT_RECYCLE,    /* worker is to be recycled; from = enum recycle_why */
 	REPORT_UNANSWERED, /* promote_timeout passed without `promoted` */
 	REPORT_LOCK, /* a remark about the lock: held elsewhere, unavailable, takeover, floor */
 	REPORT_IMPOSSIBLE, /* an event that the table says cannot happen: from = state, to = event

@@ -249,9 +249,38 @@ static bool waits_for_election(
 	       !c->election.decided;
 }
 
+/* Scaled away as the executor: it waits for a successor among those that stay, if one is coming and
+ * not for ever. */
+static bool waits_for_successor(struct core *c, struct program *p, struct worker *w)
+{
+	bool coming = false;
+
+	if (p->leaving || !p->started || p->count == 0 || !executor_is(c, w) ||
+		p->executor.state != EXECUTOR_EXECUTING)
+		return false;
+	for (int i = next(c, w->program, -1); i >= 0; i = next(c, w->program, i)) {
+		const struct worker *o = &c->workers[i];
+
+		if (o->index >= p->count || o->remove)
+			continue;
+		if (worker_is_candidate(o))
+			return false;
+		coming = coming || o->state == WORKER_STARTING || o->state == WORKER_BACKOFF ||
+			 (o->state == WORKER_STOPPING && o->after != AFTER_STOPPED) ||
+			 (o->state == WORKER_STOPPED && !o->parked && !p->held_back);
+	}
+	if (w->leave_by_ns == 0)
+		w->leave_by_ns = c->now_ns + p->settings->ready_timeout_ns;
+	return coming && c->now_ns < w->leave_by_ns;
+}
+
 static void run_worker(struct core *c, struct program *p, struct worker *w)
 {
 	if (w->remove)
+		return;
+	if (w->index < p->count)
+		w->leave_by_ns = 0;
+	if ((p->leaving || w->index >= p->count) && waits_for_successor(c, p, w))
 		return;
 	if (p->leaving || w->index >= p->count) {
 		w->remove = true;
@@ -299,8 +328,15 @@ static void run_program(struct core *c, int slot)
 		if (core_find_worker(c, slot, i) < 0)
 			pool_add_worker(c, slot, i);
 	}
-	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i))
-		run_worker(c, p, &c->workers[i]);
+	/* The executor is the last to go. */
+	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i)) {
+		if (!executor_is(c, &c->workers[i]))
+			run_worker(c, p, &c->workers[i]);
+	}
+	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i)) {
+		if (executor_is(c, &c->workers[i]))
+			run_worker(c, p, &c->workers[i]);
+	}
 	if (p->settings->executor == EXECUTOR_NO && p->executor.exists) {
 		if (p->executor.state == EXECUTOR_NONE)
 			p->executor.exists = false;
@@ -338,6 +374,8 @@ void pool_run(struct core *c)
 
 int64_t pool_deadline(const struct core *c)
 {
+	int64_t first = 0;
+
 	if (lifecycle_is_stopping(c) || (c->lifecycle.up & STAGE_BIT(PROGRAMS)) == 0)
 		return 0;
 	for (int i = 0; i < c->worker_slots; i++) {
@@ -347,8 +385,11 @@ int64_t pool_deadline(const struct core *c)
 			c->programs[w->program].started && !c->programs[w->program].held_back &&
 			waits_for_election(c, &c->programs[w->program], w))
 			return c->lifecycle.boot_ns + FIRST_ELECTION_NS;
+		if (w->used && !w->remove && w->leave_by_ns > c->now_ns &&
+			(first == 0 || w->leave_by_ns < first))
+			first = w->leave_by_ns;
 	}
-	return 0;
+	return first;
 }
 
 /* --- operators ----------------------------------------------------------------------------- */
@@ -426,6 +467,19 @@ void pool_restart(struct core *c, int program, int worker)
 		if ((worker < 0 || i == worker) && !c->workers[i].outgoing)
 			restart_one(c, &c->workers[i]);
 	}
+}
+
+void pool_roll(struct core *c, int program)
+{
+	struct program *p = &c->programs[program];
+
+	p->dirty = true;
+	if (p->leaving)
+		return;
+	if (p->started)
+		rollout_aim(c, p, p->config, p->settings, p->position);
+	else
+		pool_start(c, program, -1);
 }
 
 void pool_scale(struct core *c, int program, int count)

@@ -12,6 +12,8 @@ void pool_run(struct core *c);
 void pool_start(struct core *c, int program, int worker);
 void pool_stop(struct core *c, int program, int worker);
 void pool_restart(struct core *c, int program, int worker);
+/* Replace all its workers by others of the same settings, as a rollout; start it if it is not. */
+void pool_roll(struct core *c, int program);
 void pool_scale(struct core *c, int program, int count);
 /* A worker has come to rest, or has become ready. */
 void pool_worker_changed(struct core *c, struct worker *w);

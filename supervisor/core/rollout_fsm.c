@@ -2,7 +2,12 @@
 #include <stddef.h>
 
 #include "supervisor/core/rollout_internal.h"
+#include "supervisor/core/backoff.h"
 #include "supervisor/core/lifecycle_fsm.h"
+
+#define HALF_RETRY_NS        (30 * CORE_SECOND)
+#define RECYCLE_AGAIN_NS     (60 * CORE_SECOND)
+#define RECYCLE_AGAIN_MAX_NS (3600 * CORE_SECOND)
 
 static const char *const event_names[] = {
 #define X(name) #name,
@@ -38,6 +43,7 @@ static void settle(struct core *c, struct program *p)
 		struct worker *w = &c->workers[i];
 
 		w->canary = false;
+		w->stale = RECYCLE_NOT;
 		if (!w->tree) { /* at rest: it will be started with these */
 			w->settings = p->settings;
 			w->generation = p->generation;
@@ -59,6 +65,8 @@ void rollout_aim(struct core *c, struct program *p, const struct config *config,
 {
 	struct rollout *r = &p->rollout;
 
+	if (config != p->config)
+		r->behind = false;
 	/* Superseded: back is always to the last version that was complete. */
 	if (r->state != ROLLOUT_CANARY && r->state != ROLLOUT_ROLLING) {
 		r->config = p->config;
@@ -85,12 +93,19 @@ void rollout_forget(struct program *p, enum rollout_outcome outcome)
 	p->rollout.outcome = outcome;
 }
 
+static void end(struct core *c, struct program *p, enum rollout_outcome outcome, const char *reason)
+{
+	settle(c, p);
+	rollout_forget(p, outcome);
+	p->rollout.ended_ns = c->now_ns;
+	p->rollout.half = false;
+	rollout_enter(c, p, ROLLOUT_IDLE, reason);
+}
+
 /* --- ends ---------------------------------------------------------------------------------- */
 static void finish(struct core *c, struct program *p)
 {
-	settle(c, p);
-	rollout_forget(p, ROLLOUT_DONE);
-	rollout_enter(c, p, ROLLOUT_IDLE, "done");
+	end(c, p, ROLLOUT_DONE, "every worker was replaced");
 	remark(c, p, "every worker is of the new version");
 }
 
@@ -98,33 +113,30 @@ static void finish_back(struct core *c, struct program *p)
 {
 	bool replaced = p->rollout.replaced;
 
-	settle(c, p);
-	rollout_forget(p, ROLLOUT_FAILED);
-	rollout_enter(c, p, ROLLOUT_IDLE, "failed");
+	end(c, p, ROLLOUT_FAILED, "the new version does not start");
 	remark(c, p,
 		replaced ? "rolled back: every worker is of the old version again"
 			 : "rollout ended: every worker is of the old version");
 }
 
-static void give_up(struct core *c, struct program *p)
+/* Nothing more is stopped for it; what does not start is tried again for as long as it takes. */
+static void stall(struct core *c, struct program *p)
 {
-	settle(c, p);
-	rollout_drop_outgoing(c, p);
-	rollout_forget(p, ROLLOUT_FAILED);
+	if (!p->rollout.half)
+		remark(c, p,
+			"rolling back has come to a halt half way: the old version does not start "
+			"either; it is tried again and again");
 	p->rollout.half = true;
-	rollout_enter(c, p, ROLLOUT_IDLE, "failed");
-	remark(c, p, "rollout ended half way: the old version does not start either");
+	rollout_enter(c, p, ROLLOUT_HALF, "neither version starts");
+	rollout_handle(c, p, ROLLOUT_EVENT_LOOK);
 }
 
 static void cancel(struct core *c, struct program *p)
 {
-	enum rollout_outcome outcome = p->rollout.state == ROLLOUT_BACK ? ROLLOUT_FAILED
-									: ROLLOUT_NO_OUTCOME;
+	bool failed = p->rollout.state == ROLLOUT_BACK || p->rollout.state == ROLLOUT_HALF;
 
 	rollout_drop_outgoing(c, p);
-	settle(c, p);
-	rollout_forget(p, outcome);
-	rollout_enter(c, p, ROLLOUT_IDLE, "cancelled");
+	end(c, p, failed ? ROLLOUT_FAILED : ROLLOUT_NO_OUTCOME, "the program was stopped");
 	if (!lifecycle_is_stopping(c))
 		remark(c, p, "the rollout ends: the program is stopped");
 }
@@ -136,6 +148,7 @@ static void roll_back(struct core *c, struct program *p)
 	remark(c, p,
 		r->replaced ? "rolling back: the new version does not start"
 			    : "rollout aborted: the new version does not start");
+	r->behind = r->behind || p->config != r->config;
 	p->config = r->config;
 	p->settings = r->settings;
 	p->position = r->position;
@@ -184,6 +197,84 @@ static void look(struct core *c, struct program *p)
 		rollout_handle(c, p, ROLLOUT_EVENT_COMPLETE);
 }
 
+/* A worker that was given up in it has no retries of its own left. */
+static void look_half(struct core *c, struct program *p)
+{
+	int slot = core_program_slot(c, p);
+	bool up = true;
+
+	for (int i = core_next_worker(c, slot, -1); i >= 0; i = core_next_worker(c, slot, i)) {
+		struct worker *w = &c->workers[i];
+
+		if (w->remove || w->parked || w->generation != p->generation)
+			continue;
+		up = up && rollout_is_available(w);
+		if (w->state == WORKER_FATAL && w->deadline_ns == 0)
+			w->deadline_ns = c->now_ns + HALF_RETRY_NS;
+	}
+	if (!up)
+		return;
+	rollout_enter(c, p, ROLLOUT_BACK, "the old version starts again");
+	rollout_handle(c, p, ROLLOUT_EVENT_LOOK);
+}
+
+/* --- recycling ----------------------------------------------------------------------------- */
+static void recycle(struct core *c, struct program *p)
+{
+	rollout_enter(c, p, ROLLOUT_RECYCLING, "a worker is replaced by another like it");
+	rollout_handle(c, p, ROLLOUT_EVENT_LOOK);
+}
+
+static void recycled(struct core *c, struct program *p, const char *reason)
+{
+	settle(c, p);
+	rollout_enter(c, p, ROLLOUT_IDLE, reason);
+}
+
+static void finish_recycling(struct core *c, struct program *p)
+{
+	p->rollout.recycle_failures = 0;
+	recycled(c, p, "recycled");
+}
+
+/* The one that was to go stays, if it is there still. Later again: it will not have become better.
+ */
+static void fail_recycling(struct core *c, struct program *p)
+{
+	struct rollout *r = &p->rollout;
+
+	r->recycle_after_ns = c->now_ns + backoff_doubling(RECYCLE_AGAIN_NS, RECYCLE_AGAIN_MAX_NS,
+						  ++r->recycle_failures, 0);
+	remark(c, p, "not recycled: its replacement failed to start; tried again later");
+	rollout_unpair(c, p);
+	recycled(c, p, "the replacement does not start");
+}
+
+static void cancel_recycling(struct core *c, struct program *p)
+{
+	rollout_drop_outgoing(c, p);
+	recycled(c, p, "the program was stopped");
+}
+
+static void look_recycling(struct core *c, struct program *p)
+{
+	int slot = core_program_slot(c, p), canary;
+	bool over = true;
+
+	rollout_step(c, p);
+	canary = rollout_find_canary(c, p);
+	if (canary >= 0 && rollout_is_failing(p, &c->workers[canary])) {
+		rollout_handle(c, p, ROLLOUT_EVENT_FAILED);
+		return;
+	}
+	for (int i = core_next_worker(c, slot, -1); i >= 0; i = core_next_worker(c, slot, i))
+		over = over && !c->workers[i].outgoing &&
+		       (c->workers[i].stale == RECYCLE_NOT || c->workers[i].remove ||
+			       c->workers[i].parked);
+	if (over && (canary < 0 || rollout_has_come(p, &c->workers[canary])))
+		rollout_handle(c, p, ROLLOUT_EVENT_COMPLETE);
+}
+
 static void ignore(struct core *c, struct program *p)
 {
 	(void)c;
@@ -204,7 +295,8 @@ struct rollout_rule {
 /* clang-format off */
 static const struct rollout_rule rules[ROLLOUT_STATE_COUNT][ROLLOUT_EVENT_COUNT] = {
 	[S(IDLE)] = {
-		[E(BEGIN)] = {begin}, [E(LOOK)] = IGNORE, [E(CANCEL)] = IGNORE,
+		[E(BEGIN)] = {begin}, [E(LOOK)] = {rollout_look_idle}, [E(CANCEL)] = IGNORE,
+		[E(RECYCLE)] = {recycle},
 	},
 	[S(CANARY)] = {
 		[E(BEGIN)] = {begin}, [E(LOOK)] = {look_canary}, [E(PROVED)] = {proved},
@@ -215,8 +307,15 @@ static const struct rollout_rule rules[ROLLOUT_STATE_COUNT][ROLLOUT_EVENT_COUNT]
 		[E(COMPLETE)] = {finish}, [E(CANCEL)] = {cancel},
 	},
 	[S(BACK)] = {
-		[E(BEGIN)] = {begin}, [E(LOOK)] = {look}, [E(FAILED)] = {give_up},
+		[E(BEGIN)] = {begin}, [E(LOOK)] = {look}, [E(FAILED)] = {stall},
 		[E(COMPLETE)] = {finish_back}, [E(CANCEL)] = {cancel},
+	},
+	[S(HALF)] = {
+		[E(BEGIN)] = {begin}, [E(LOOK)] = {look_half}, [E(CANCEL)] = {cancel},
+	},
+	[S(RECYCLING)] = {
+		[E(BEGIN)] = {begin}, [E(LOOK)] = {look_recycling}, [E(FAILED)] = {fail_recycling},
+		[E(COMPLETE)] = {finish_recycling}, [E(CANCEL)] = {cancel_recycling},
 	},
 };
 /* clang-format on */
@@ -245,9 +344,14 @@ bool rollout_is_active(const struct program *p)
 	return p->rollout.state != ROLLOUT_IDLE;
 }
 
+bool rollout_moves(const struct program *p)
+{
+	return p->rollout.state != ROLLOUT_IDLE && p->rollout.state != ROLLOUT_HALF;
+}
+
 bool rollout_wants_retry(const struct program *p)
 {
-	return p->rollout.state == ROLLOUT_BACK || p->rollout.outcome == ROLLOUT_FAILED;
+	return p->rollout.behind;
 }
 
 /* Until the canary is ready whoever dies comes back as what it was. */
@@ -264,5 +368,18 @@ bool rollout_prefers(const struct program *p, const struct worker *w)
 {
 	bool aimed_at = w->generation == p->generation;
 
+	if (p->rollout.state == ROLLOUT_RECYCLING)
+		return w->canary; /* the youngest: its turn comes last */
 	return p->rollout.state == ROLLOUT_CANARY ? !aimed_at : aimed_at;
+}
+
+/* The version before serves on, or comes back: nothing of what the program is for has ended. */
+bool rollout_shields(const struct core *c, const struct worker *w)
+{
+	const struct program *p = &c->programs[w->program];
+	enum rollout_state s = p->rollout.state;
+
+	if (s == ROLLOUT_RECYCLING)
+		return w->canary && rollout_has_elder(c, w);
+	return (s == ROLLOUT_CANARY || s == ROLLOUT_ROLLING) && w->generation == p->generation;
 }

@@ -14,6 +14,9 @@ void rollout_forget(struct program *p, enum rollout_outcome outcome);
 void rollout_dismiss(struct core *c, struct program *p);
 /* Replace what may be replaced now. */
 void rollout_step(struct core *c, struct program *p);
+bool rollout_is_available(const struct worker *w);
+/* The one that W is to replace is still there beside it. */
+bool rollout_has_elder(const struct core *c, const struct worker *w);
 /* The slot of the first replacement, and beginning it; -1 = none (yet). */
 int rollout_find_canary(const struct core *c, const struct program *p);
 int rollout_begin_canary(struct core *c, struct program *p);
@@ -23,8 +26,6 @@ void rollout_unpair(struct core *c, struct program *p);
 void rollout_drop_outgoing(struct core *c, struct program *p);
 bool rollout_is_failing(const struct program *p, const struct worker *w);
 bool rollout_any_failing(const struct core *c, const struct program *p);
-/* It is of the version aimed at, and as far as it gets. */
-bool rollout_has_come(const struct program *p, const struct worker *w);
 bool rollout_is_complete(const struct core *c, const struct program *p);
 
 #endif

@@ -17,24 +17,34 @@ static int next(const struct core *c, const struct program *p, int slot)
 }
 
 /* --- limits -------------------------------------------------------------------------------- */
-int rollout_most_extra(const struct program *p)
+void rollout_limits(const struct config_program *s, int count, int *ret_extra, int *ret_missing)
 {
-	const struct config_program *s = p->settings;
+	int extra = s->surge < count ? s->surge : count;
 
 	if (s->executor == EXECUTOR_ONLY || s->replace == REPLACE_RESTART)
-		return 0; /* never two at once */
-	return s->surge < p->count ? s->surge : p->count;
+		extra = 0; /* never two at once */
+	*ret_extra = extra;
+	*ret_missing = s->max_unavailable < 1 && extra == 0 ? 1 : s->max_unavailable;
+}
+
+int rollout_most_extra(const struct program *p)
+{
+	int extra, missing;
+
+	rollout_limits(p->settings, p->count, &extra, &missing);
+	return extra;
 }
 
 static int most_missing(const struct program *p)
 {
-	int most = p->settings->max_unavailable;
+	int extra, missing;
 
-	return most < 1 && rollout_most_extra(p) == 0 ? 1 : most;
+	rollout_limits(p->settings, p->count, &extra, &missing);
+	return missing;
 }
 
 /* Serving, or resting for a reason that the rollout does not change. */
-static bool is_available(const struct worker *w)
+bool rollout_is_available(const struct worker *w)
 {
 	switch (w->state) {
 	case WORKER_RUNNING:
@@ -54,7 +64,7 @@ static bool may_stop(const struct core *c, const struct program *p, bool availab
 	int serving = 0;
 
 	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i))
-		serving += !c->workers[i].remove && is_available(&c->workers[i]);
+		serving += !c->workers[i].remove && rollout_is_available(&c->workers[i]);
 	return !available || serving - 1 >= p->count - most;
 }
 
@@ -70,7 +80,23 @@ static int count_outgoing(const struct core *c, const struct program *p)
 /* --- workers ------------------------------------------------------------------------------- */
 static bool is_old(const struct program *p, const struct worker *w)
 {
-	return !w->remove && w->generation != p->generation;
+	bool stale = p->rollout.state == ROLLOUT_RECYCLING && w->stale != RECYCLE_NOT;
+
+	return !w->remove && (w->generation != p->generation || stale);
+}
+
+/* Why one of them goes, for people. */
+static const char *why_it_goes(const struct worker *w)
+{
+	return w->stale == RECYCLE_AGE      ? "recycled: older than max_age"
+	       : w->stale == RECYCLE_MEMORY ? "recycled: more memory than max_memory"
+					    : "replaced by another version";
+}
+
+/* Its replacement is on trial: alone, and before any other. */
+static bool is_trial(const struct program *p)
+{
+	return p->rollout.state == ROLLOUT_CANARY || p->rollout.state == ROLLOUT_RECYCLING;
 }
 
 /* Down, and its own version does not help it up: it may have the new one at no cost. */
@@ -81,13 +107,20 @@ static bool is_broken(const struct worker *w)
 
 bool rollout_is_failing(const struct program *p, const struct worker *w)
 {
-	if (w->remove || w->generation != p->generation)
+	bool back = p->rollout.state == ROLLOUT_BACK || p->rollout.state == ROLLOUT_HALF;
+	int tries = ROLLOUT_TRIES;
+
+	if (w->remove || w->parked || w->generation != p->generation)
 		return false;
 	if (w->state == WORKER_FATAL)
 		return true;
-	/* Back to what ran before: that gets all its retries. */
-	return p->rollout.state != ROLLOUT_BACK && w->state == WORKER_BACKOFF &&
-	       !w->waits_promotion && (w->failures > 0 || w->repeats > 1);
+	if (w->state != WORKER_BACKOFF || w->waits_promotion)
+		return false;
+	if (back || w->spawn_transient) /* what ran before gets its retries */
+		tries = ROLLOUT_SPAWN_TRIES;
+	else if (w->late)
+		tries = 1;
+	return w->failures >= tries || (!back && w->repeats > 1);
 }
 
 bool rollout_any_failing(const struct core *c, const struct program *p)
@@ -101,7 +134,7 @@ bool rollout_any_failing(const struct core *c, const struct program *p)
 
 bool rollout_has_come(const struct program *p, const struct worker *w)
 {
-	return !w->remove && w->generation == p->generation && is_available(w) &&
+	return !w->remove && w->generation == p->generation && rollout_is_available(w) &&
 	       w->state != WORKER_STOPPED;
 }
 
@@ -110,7 +143,8 @@ bool rollout_is_complete(const struct core *c, const struct program *p)
 	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
 		const struct worker *w = &c->workers[i];
 
-		if (w->outgoing || (!w->remove && !is_available(w)) || (is_old(p, w) && w->tree))
+		if (w->outgoing || (!w->remove && !rollout_is_available(w)) ||
+			(is_old(p, w) && w->tree))
 			return false;
 	}
 	return true;
@@ -120,7 +154,10 @@ void rollout_progress(const struct core *c, int program, int *ret_done, int *ret
 {
 	const struct program *p = &c->programs[program];
 
-	*ret_done = *ret_total = 0;
+	*ret_done = 0;
+	*ret_total = p->rollout.state == ROLLOUT_RECYCLING;
+	if (*ret_total == 1)
+		return;
 	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
 		const struct worker *w = &c->workers[i];
 
@@ -165,19 +202,19 @@ static int start_beside(struct core *c, struct program *p, int slot)
 
 	c->workers[slot].outgoing = true;
 	c->workers[slot].stop_at_ns = 0;
-	c->workers[beside].canary = p->rollout.state == ROLLOUT_CANARY;
+	c->workers[beside].canary = is_trial(p);
 	worker_start(c, &c->workers[beside]); /* dependencies: they were there for the old one */
 	return beside;
 }
 
 static void replace_in_place(struct core *c, struct program *p, struct worker *w)
 {
-	w->canary = p->rollout.state == ROLLOUT_CANARY;
+	w->canary = is_trial(p);
 	w->failures = w->repeats = 0;
 	if (is_broken(w))
 		worker_start(c, w);
 	else
-		worker_stop(c, w, AFTER_RESTART, "replaced by another version");
+		worker_stop(c, w, AFTER_RESTART, why_it_goes(w));
 }
 
 /* An executor that is started as such cannot have its successor beside it. */
@@ -207,7 +244,7 @@ static int replace(struct core *c, struct program *p, int slot)
 		most = 1;
 	if ((w->state == WORKER_RUNNING || w->state == WORKER_STARTING) &&
 		(most > 0 || w->state == WORKER_STARTING) && is_turn(c, p, w, true) &&
-		may_stop(c, p, is_available(w), most)) {
+		may_stop(c, p, rollout_is_available(w), most)) {
 		replace_in_place(c, p, w);
 		return slot;
 	}
@@ -220,17 +257,20 @@ static void dismiss(struct core *c, struct program *p, struct worker *w)
 	int slot = core_find_worker(c, core_program_slot(c, p), w->index);
 	bool dead = w->state != WORKER_RUNNING && w->state != WORKER_STARTING;
 
-	if (!dead && (slot < 0 || !is_available(&c->workers[slot]) ||
+	if (!dead && (slot < 0 || !rollout_is_available(&c->workers[slot]) ||
 			     c->workers[slot].state == WORKER_STOPPED))
 		return;
 	if (!dead && w->stop_at_ns == 0)
 		w->stop_at_ns = c->now_ns + p->settings->stop_delay_ns;
-	if (!dead && (w->stop_at_ns > c->now_ns || !is_turn(c, p, w, true) ||
-			     !may_stop(c, p, is_available(w), p->settings->max_unavailable)))
+	if (!dead && (w->stop_at_ns > c->now_ns || !is_turn(c, p, w, true)))
+		return;
+	/* Recycling: with its replacement there nothing is missing that was not missing before. */
+	if (!dead && p->rollout.state != ROLLOUT_RECYCLING &&
+		!may_stop(c, p, rollout_is_available(w), p->settings->max_unavailable))
 		return;
 	w->remove = true;
 	w->stop_at_ns = 0;
-	worker_stop(c, w, AFTER_STOPPED, "replaced by another version");
+	worker_stop(c, w, AFTER_STOPPED, why_it_goes(w));
 }
 
 void rollout_dismiss(struct core *c, struct program *p)
@@ -245,7 +285,8 @@ void rollout_step(struct core *c, struct program *p)
 {
 	rollout_dismiss(c, p);
 	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
-		if (is_old(p, &c->workers[i]) && !c->workers[i].outgoing)
+		if (is_old(p, &c->workers[i]) && !c->workers[i].outgoing &&
+			c->workers[i].index < p->count)
 			(void)replace(c, p, i);
 	}
 }
@@ -271,7 +312,8 @@ int rollout_begin_canary(struct core *c, struct program *p)
 		const struct worker *w = &c->workers[i], *b = best >= 0 ? &c->workers[best] : NULL;
 		bool up = w->state == WORKER_RUNNING || w->state == WORKER_STARTING;
 
-		if (!is_old(p, w) || w->outgoing || w->parked || (!up && !is_broken(w)))
+		if (!is_old(p, w) || w->outgoing || w->parked || w->index >= p->count ||
+			(!up && !is_broken(w)))
 			continue;
 		if (b == NULL || (is_broken(w) && !is_broken(b)) ||
 			(executor_is(c, b) && !executor_is(c, w) && !is_broken(b)))
@@ -292,11 +334,12 @@ void rollout_unpair(struct core *c, struct program *p)
 		int beside;
 
 		w->canary = false;
+		w->stale = RECYCLE_NOT;
 		if (!w->outgoing || w->remove)
 			continue;
 		beside = core_find_worker(c, slot, w->index);
 		/* Both serve, and both are needed for now: dismissed later, as any other. */
-		if (beside >= 0 && is_available(&c->workers[beside]) &&
+		if (beside >= 0 && rollout_is_available(&c->workers[beside]) &&
 			!may_stop(c, p, true, p->settings->max_unavailable))
 			continue;
 		w->outgoing = false;
@@ -307,6 +350,18 @@ void rollout_unpair(struct core *c, struct program *p)
 		c->workers[beside].outgoing = true; /* it counts as one too many until it is gone */
 		worker_stop(c, &c->workers[beside], AFTER_STOPPED, "its version is not wanted");
 	}
+}
+
+bool rollout_has_elder(const struct core *c, const struct worker *w)
+{
+	for (int i = core_next_worker(c, w->program, -1); i >= 0;
+		i = core_next_worker(c, w->program, i)) {
+		const struct worker *o = &c->workers[i];
+
+		if (o != w && o->outgoing && !o->remove && o->index == w->index)
+			return true;
+	}
+	return false;
 }
 
 void rollout_drop_outgoing(struct core *c, struct program *p)
@@ -328,10 +383,14 @@ int64_t rollout_deadline(const struct core *c)
 
 	for (int i = 0; i < c->worker_slots; i++) {
 		const struct worker *w = &c->workers[i];
+		int64_t at = w->stop_at_ns;
 
-		if (w->used && w->outgoing && !w->remove && w->stop_at_ns > c->now_ns &&
-			(first == 0 || w->stop_at_ns < first))
-			first = w->stop_at_ns;
+		if (!w->used || w->remove)
+			continue;
+		if (!w->outgoing)
+			at = rollout_due_ns(c, &c->programs[w->program], w);
+		if (at > c->now_ns && (first == 0 || at < first))
+			first = at;
 	}
 	return first;
 }

@@ -5,6 +5,7 @@
 #include "supervisor/core/backoff.h"
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
+#include "supervisor/core/rollout_fsm.h"
 
 /* A worker that was ready this long before it ended was healthy: its next start is not delayed. */
 #define HEALTHY_NS (10 * CORE_SECOND)
@@ -85,8 +86,8 @@ void worker_spawn_failed(struct core *c, struct worker *w, const struct event *e
 {
 	struct program *p = worker_program(c, w);
 
-	(void)e;
 	w->spawn_failed = true;
+	w->spawn_transient = e->ok;
 	w->exit_code = -1;
 	if (!w->alive) { /* nothing was forked */
 		w->after = after_exit(c, w, false);
@@ -155,7 +156,7 @@ static void come_to_rest(struct core *c, struct worker *w)
 					  : "exited too quickly, too often");
 		if (p->settings->fatal_retry_ns > 0)
 			w->deadline_ns = c->now_ns + p->settings->fatal_retry_ns;
-		if (p->settings->on_fatal == ON_END_EXIT)
+		if (p->settings->on_fatal == ON_END_EXIT && !rollout_shields(c, w))
 			lifecycle_shutdown(
 				c, SHUTDOWN_GRACEFUL, 70, "a program with on_fatal = exit failed");
 		break;

@@ -57,6 +57,7 @@ static void spawn(struct core *c, struct worker *w, bool held, int env, uint64_t
 
 	w->id = ++c->next_spawn_id;
 	w->settings = rollout_settings(p, w, &w->generation);
+	rollout_born(c, w);
 	w->tree = true;
 	w->alive = w->ready = w->draining = w->term_sent = w->kill_sent = false;
 	w->waits_promotion = w->spawn_failed = w->execed = w->late = false;

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "supervisor/core/rollout_fsm.h"
 #include "supervisor/shell/state.h"
 
 #define RETRY_NS CORE_SECOND
@@ -44,7 +45,7 @@ static bool settled(const struct supervisor *s, bool rollouts)
 	for (int i = 0; i < s->core.program_slots; i++) {
 		const struct program *p = &s->core.programs[i];
 
-		if (p->used && (p->dirty || (rollouts && p->rollout.state != ROLLOUT_IDLE)))
+		if (p->used && (p->dirty || (rollouts && rollout_moves(p))))
 			return false;
 	}
 	for (int i = 0; i < s->core.worker_slots; i++) {

@@ -411,14 +411,6 @@ void report_depends(const struct supervisor *s, int program, char *buf, size_t b
 	}
 }
 
-const char *report_rollout_end(const struct program *p)
-{
-	if (p->rollout.half)
-		return "the old one does not start any more either: what runs is left as it is";
-	return p->rollout.replaced ? "what was replaced was rolled back: the old version serves on"
-				   : "the workers of the old version serve on";
-}
-
 static void report_program(struct supervisor *s, const struct action *a)
 {
 	struct logs_field f[] = {{.key = "program", .value = program_name(s, a->program)},
@@ -457,6 +449,9 @@ void report_action(struct supervisor *s, const struct action *a)
 		break;
 	case REPORT_PROGRAM:
 		report_program(s, a);
+		break;
+	case REPORT_RECYCLE:
+		report_recycle(s, a);
 		break;
 	case REPORT_UNANSWERED:
 		report_unanswered(s, a);

@@ -191,7 +191,7 @@ static json_t *worker_of(struct supervisor *s, int slot)
 	bool live = w->tree && p->id == w->id && p->pid > 0;
 	const struct executor *x = &s->core.programs[w->program].executor;
 
-	return json_pack("{s:s s:I s:o s:s s:b s:b s:o s:I s:o s:o s:I s:s s:i}", "name",
+	return json_pack("{s:s s:I s:o s:s s:b s:b s:o s:I s:o s:o s:I s:s s:i s:o s:o}", "name",
 		report_worker_name(s, slot), "id", (json_int_t)w->id, "pid",
 		live ? json_integer(p->pid) : json_null(), "state", worker_state_name(w->state),
 		"ready", w->ready, "executor",
@@ -199,7 +199,12 @@ static json_t *worker_of(struct supervisor *s, int slot)
 		"started_at", live ? boot_time(w->started_ns) : json_null(), "restarts",
 		(json_int_t)w->restarts, "last_exit", last_exit(s, w), "status",
 		text_or_null(live ? p->status : NULL), "generation", (json_int_t)w->generation,
-		"reason", w->reason != NULL ? w->reason : "", "index", w->index);
+		"reason", w->reason != NULL ? w->reason : "", "index", w->index, "memory",
+		live && p->memory_bytes > 0 ? json_integer(p->memory_bytes) : json_null(),
+		"recycled_for",
+		w->stale == RECYCLE_AGE      ? json_string("age")
+		: w->stale == RECYCLE_MEMORY ? json_string("memory")
+					     : json_null());
 }
 
 static const char *program_state(const struct supervisor *s, int slot)
@@ -232,15 +237,29 @@ static const char *program_state(const struct supervisor *s, int slot)
 static json_t *rollout_of(const struct supervisor *s, int slot)
 {
 	const struct rollout *r = &s->core.programs[slot].rollout;
-	const char *state = r->outcome == ROLLOUT_FAILED ? "failed" : "done";
+	static const char *const states[ROLLOUT_STATE_COUNT] = {[ROLLOUT_CANARY] = "canary",
+		[ROLLOUT_ROLLING] = "rolling",
+		[ROLLOUT_BACK] = "rolling_back",
+		[ROLLOUT_HALF] = "half_way",
+		[ROLLOUT_RECYCLING] = "recycling"};
 	int done, total;
 
-	if (r->state == ROLLOUT_IDLE && r->outcome == ROLLOUT_NO_OUTCOME)
+	if (r->state == ROLLOUT_IDLE)
 		return json_null();
-	if (r->state != ROLLOUT_IDLE)
-		state = r->state == ROLLOUT_BACK ? "rolling_back" : "running";
 	rollout_progress(&s->core, slot, &done, &total);
-	return json_pack("{s:i s:i s:s}", "done", done, "total", total, "state", state);
+	return json_pack("{s:i s:i s:s}", "done", done, "total", total, "state", states[r->state]);
+}
+
+/* How the last one ended: DONE or FAILED, not a recycling. */
+static json_t *last_rollout_of(const struct program *p)
+{
+	const struct rollout *r = &p->rollout;
+
+	if (r->outcome == ROLLOUT_NO_OUTCOME)
+		return json_null();
+	return json_pack("{s:s s:o s:o}", "state", r->outcome == ROLLOUT_DONE ? "done" : "failed",
+		"at", boot_time(r->ended_ns), "reason",
+		r->outcome == ROLLOUT_DONE ? json_null() : json_string(report_rollout_end(p)));
 }
 
 static json_t *program_of(struct supervisor *s, int slot)
@@ -258,9 +277,10 @@ static json_t *program_of(struct supervisor *s, int slot)
 	}
 	if (rollout_is_active(p) && ready > p->wanted)
 		ready = p->wanted; /* some are there beside their replacement */
-	return json_pack("{s:s s:s s:s s:i s:i s:o s:o}", "name", p->settings->name, "group",
+	return json_pack("{s:s s:s s:s s:i s:i s:o s:o s:o}", "name", p->settings->name, "group",
 		p->settings->group, "state", program_state(s, slot), "wanted", p->wanted, "ready",
-		ready, "rollout", rollout_of(s, slot), "workers", workers);
+		ready, "rollout", rollout_of(s, slot), "last_rollout", last_rollout_of(p),
+		"workers", workers);
 }
 
 json_t *snapshot_status(struct supervisor *s)

@@ -312,6 +312,13 @@ static void describe_failure(struct process *p, const struct child_failure *f)
 	spawn_clear(&sp);
 }
 
+/* Not the program's fault: the machine lacks something now that it may have again. */
+static bool is_transient(int error)
+{
+	return error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE ||
+	       error == ETXTBSY;
+}
+
 static void report_readable(void *context, unsigned events)
 {
 	(void)events;
@@ -332,8 +339,14 @@ void spawn_read_report(struct process *p)
 	p->report_watch = NULL;
 	close_fd(&p->report_fd);
 	if (n == (ssize_t)sizeof f) {
+		struct event e = {.kind = EVENT_SPAWN_FAILED,
+			.worker = p->slot,
+			.id = p->id,
+			.program = -1,
+			.ok = is_transient(f.error)};
+
 		describe_failure(p, &f);
-		supervisor_post_worker(p->supervisor, EVENT_SPAWN_FAILED, p);
+		supervisor_post(p->supervisor, &e);
 	} else if (p->leader_alive && p->hold_fd < 0) {
 		supervisor_post_worker(p->supervisor, EVENT_EXECED, p);
 	}
@@ -419,10 +432,13 @@ void spawn_worker(struct supervisor *s, const struct action *a)
 	if (p->id != 0)
 		process_release(p);
 	p->id = a->id;
+	p->memory_bytes = 0;
 	if (asprintf(&p->name, "%s:%d", w->settings->name, w->index) < 0)
 		p->name = NULL;
 	init_spawn(&sp, p, a);
+	errno = 0;
 	if (p->name == NULL || spawn(&sp, &e) < 0) {
+		told.ok = is_transient(errno);
 		set_failure(p, p->name == NULL ? "out of memory" : e.text);
 		lease_release(&p->lease);
 		told.kind = EVENT_SPAWN_FAILED;

@@ -44,10 +44,11 @@ struct process {
 	bool collecting;   /* the core asked for the end of its tree */
 	bool collect_tree; /* ... including what is left below it */
 	int collect_signal;
-	bool signalled; /* what is left has been sent collect_signal */
-	char *failure;  /* why it could not start; NULL = it could */
-	char *status;   /* STATUS=; NULL = not said */
-	char *name;     /* "web:0" */
+	bool signalled;       /* what is left has been sent collect_signal */
+	char *failure;        /* why it could not start; NULL = it could */
+	char *status;         /* STATUS=; NULL = not said */
+	char *name;           /* "web:0" */
+	int64_t memory_bytes; /* of its tree; 0 = not known, see memory.c */
 };
 
 /* One helper process of ours. */
@@ -121,6 +122,7 @@ struct parent {
 };
 
 struct commands; /* commands.c: who waits for what */
+struct memory;   /* memory.c: the sampling of workers' memory */
 
 struct supervisor {
 	struct loop *loop;
@@ -151,6 +153,7 @@ struct supervisor {
 	bool detached; /* run -d: nobody reads our standard output */
 	int detach_fd; /* to whom waits for the start; -1 = nobody */
 	struct commands *commands;
+	struct memory *memory; /* NULL = no program has max_memory */
 	struct hook_process hooks[HOOK_PROCESSES];
 	struct oom_counter oom;
 	char instance[STORE_ID_BYTES];
@@ -265,7 +268,11 @@ void report_lock_view(struct supervisor *s, char *buf, size_t bytes);
 void report_spawned(struct supervisor *s, const struct process *p);
 /* How the last process in SLOT ended: "exited with status 3", "was killed by SIGSEGV". */
 void report_exit(const struct supervisor *s, int slot, char *buf, size_t bytes);
+/* report_rollout.c */
+void report_recycle(struct supervisor *s, const struct action *a);
 const char *report_rollout_end(const struct program *p);
+/* "131.4 MB" */
+void report_bytes(int64_t bytes, char *buf, size_t room);
 void report_depends(const struct supervisor *s, int program, char *buf, size_t bytes);
 void report_kill(struct supervisor *s, const struct process *p);
 /* RFC 3339 in UTC with milliseconds. */
@@ -332,6 +339,11 @@ void parent_init(struct supervisor *s);
 void parent_check(struct supervisor *s);             /* after events */
 int64_t parent_deadline(const struct supervisor *s); /* 0 = none */
 void parent_reload_begins(struct supervisor *s);
+
+/* memory.c: tells the core of workers that use more than max_memory */
+void memory_check(struct supervisor *s);        /* once a round of the loop */
+int64_t memory_due(const struct supervisor *s); /* 0 = never */
+void memory_free(struct supervisor *s);
 
 /* signals.c: what each signal to the supervisor means */
 int signals_watch(struct supervisor *s, struct err *e);

@@ -171,6 +171,7 @@ static void set_timer(struct supervisor *s)
 
 	at = earlier(earlier(at, commands_deadline(s)), spawn_due(s));
 	at = earlier(earlier(at, parent_deadline(s)), listeners_deadline(s));
+	at = earlier(at, memory_due(s));
 	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
 		at = lease_now_ns() + LOGS_RETRY_NS;
 	s->timer_at_ns = at;
@@ -198,6 +199,7 @@ static void drain(void *context)
 	if (s->exiting)
 		return;
 	check_late(s);
+	memory_check(s);
 	do
 		handle_queue(s);
 	while (!s->exiting && lease_now_ns() < until_ns && spawn_next(s));
@@ -384,6 +386,7 @@ static void release(struct supervisor *s)
 			process_release(&s->processes[i]);
 	}
 	commands_free(s);
+	memory_free(s);
 	spawn_helpers_end();
 	logs_free(s->logs);
 	loop_free(s->loop);

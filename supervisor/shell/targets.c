@@ -95,8 +95,10 @@ static void add_indexed(
 	for (int i = slot >= 0 && generation >= 0 ? core_next_worker(&s->core, slot, -1) : -1;
 		i >= 0; i = core_next_worker(&s->core, slot, i)) {
 		if (s->core.workers[i].index == (int)index &&
-			s->core.workers[i].generation == (uint32_t)generation)
-			worker = i;
+			s->core.workers[i].generation == (uint32_t)generation &&
+			(worker < 0 || s->core.workers[i].outgoing ||
+				s->core.workers[worker].generation != (uint32_t)generation))
+			worker = i; /* recycling: both are of one, and so called is the outgoing */
 	}
 	if (generation >= 0 && worker >= 0 &&
 		s->core.workers[worker].generation != (uint32_t)generation)

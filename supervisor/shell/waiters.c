@@ -187,7 +187,7 @@ static int scaled(struct supervisor *s, const struct waiter *w, struct err *e)
 		i = core_next_worker(&s->core, w->program, i)) {
 		const struct worker *of = &s->core.workers[i];
 
-		if (of->remove)
+		if (of->remove || of->index >= w->count)
 			return 0;
 		if (start_failed(s, i, e))
 			return -1;
@@ -226,7 +226,8 @@ static int reloaded(struct supervisor *s, const struct waiter *w, struct err *e)
 
 		if (!p->used)
 			continue;
-		if (p->rollout.state == ROLLOUT_IDLE && p->rollout.outcome == ROLLOUT_FAILED) {
+		if ((p->rollout.state == ROLLOUT_IDLE && p->rollout.outcome == ROLLOUT_FAILED) ||
+			p->rollout.state == ROLLOUT_HALF) {
 			err_set(e, ERR_SYSTEM, "%s: the new version does not start; %s",
 				p->settings->name, report_rollout_end(p));
 			return -1;

@@ -198,7 +198,11 @@ def _():
     after = pids(one, "web")
     equal(len([n for n in before if before[n] == after[n]]), 2, "workers that serve on")
     equal({w["generation"] for w in one.workers("web")}, {1}, "versions after the failure")
-    equal(one.program("web")["rollout"], {"done": 3, "total": 3, "state": "failed"}, "rollout")
+    equal(one.program("web")["rollout"], None, "no rollout runs")
+    last = one.program("web")["last_rollout"]
+    equal(last["state"], "failed", "how the last one ended")
+    contains(last["reason"], "serve on", "and what runs now")
+    contains(one.cli("status", status=0).out, "last rollout failed", "status")
     line = one.wait_log("rollout aborted: the new version does not start").string
     contains(line, "level=error", "its level")
     before = pids(one, "web")
@@ -214,7 +218,8 @@ def _():
     one.cli("reload", status=0)
     for name, pid in pids(one, "web").items():
         contains(command_of(pid), "sleep 3000", f"command of {name}")
-    equal(one.program("web")["rollout"]["state"], "done", "rollout at the end")
+    equal(one.program("web")["last_rollout"]["state"], "done", "the last rollout")
+    check("last rollout" not in one.cli("status", status=0).out, "status speaks of what is done")
 
 
 @test("a new version that is mended by going back to the old one")

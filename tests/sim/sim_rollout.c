@@ -1,7 +1,9 @@
 /*
- * Rollouts at random: versions that start or not, deaths, operators, reloads in the middle.
+ * Rollouts at random: versions that start or not, forks that fail, deaths, operators, reloads and
+ * rolling restarts in the middle, recycling by age and memory.
  * Invariants after every event: never more workers than wanted and `surge`; never fewer serving
- * than wanted less `max_unavailable`, unless somebody crashed or an operator took part; one page
+ * than wanted less `max_unavailable`, unless somebody crashed or an operator took part; never two
+ * recycled together; one page
  * shown at most; nothing impossible. In the end: one generation, and no rollout under way.
  *
  * SIM_SECONDS: how long (default 3); SIM_SEED: the first world's seed.
@@ -21,6 +23,8 @@ static int version;       /* the newest */
 static int bad[VERSIONS]; /* percent of its starts that fail */
 static int shown;         /* the slot whose page is shown; -1 = none */
 static bool excused;      /* since the last time that all were serving */
+static bool recycles;     /* versions of this world have max_age, max_memory */
+static uint64_t recyclings;
 
 static int between(int low, int high)
 {
@@ -66,12 +70,19 @@ static int serving(void)
 static void check(void)
 {
 	const struct program *p = &f.programs[0];
-	int present = 0, up = serving(), extra = 2, missing = 0;
+	int present = 0, up = serving(), extra = 2, missing = 0, stale = 0;
 
 	check_pages();
+	for (int i = 0; i < FIX_WORKERS; i++)
+		stale += f.workers[i].used && !f.workers[i].remove &&
+			 f.workers[i].stale != RECYCLE_NOT;
+	if (stale > 1 || (stale > 0 && p->rollout.state != ROLLOUT_RECYCLING))
+		fail_msg("seed %llu: %d recycled together, rollout %s", (unsigned long long)seed,
+			stale, rollout_state_name(p->rollout.state));
 	/* Started as the executor: a ready one is stopped for it, rollout or not. So is one whose
-	 * lease ended. */
+	 * lease ended, or whom an operator asked to hand over, and who does not answer. */
 	excused = excused || p->settings->promote == PROMOTE_RESPAWN ||
+		  (p->executor.state == EXECUTOR_DRAINING && p->executor.stop_after == false) ||
 		  (p->executor.exists && f.core.election.state != ELECTION_HOLDING);
 	if (f.core.impossible != 0)
 		fail_msg("seed %llu: impossible", (unsigned long long)seed);
@@ -99,6 +110,9 @@ static void check(void)
 static void send(struct event e)
 {
 	fix_event(e);
+	for (size_t i = 0; i < f.plan.count; i++)
+		recyclings += f.plan.items[i].kind == ACTION_REPORT &&
+			      f.plan.items[i].about == REPORT_RECYCLE;
 	for (size_t i = 0; i < f.plan.count && getenv("SIM_TRACE"); i++) {
 		const struct action *a = &f.plan.items[i];
 
@@ -139,7 +153,9 @@ static bool move(int slot, bool calm)
 
 	if (!w->used || !w->tree)
 		return false;
-	if (w->state == WORKER_STARTING && !w->alive) {
+	if (w->state == WORKER_STARTING && !w->alive && !calm && between(0, 20) == 0) {
+		SEND(.kind = EVENT_SPAWN_FAILED, .worker = slot, .id = w->id, .ok = between(0, 1));
+	} else if (w->state == WORKER_STARTING && !w->alive) {
 		send_worker(EVENT_SPAWNED, slot);
 	} else if (w->state == WORKER_STARTING && w->held &&
 		   !(f.programs[0].executor.worker == slot && f.programs[0].executor.shown)) {
@@ -202,10 +218,27 @@ static void reload(int failing)
 	s->surge = between(0, 2);
 	s->max_unavailable = between(s->surge == 0, 2);
 	s->stop_delay_ns = between(0, 1) * 50 * MS;
+	s->max_age_ns = recycles ? between(0, 1) * between(1, 30) * SEC : 0;
+	s->max_age_jitter_ns = between(0, 10) * SEC;
+	s->max_memory = recycles ? between(0, 1) * 1000 : 0;
 	bad[version] = failing;
 	configs[version] = f.config;
 	configs[version].programs = s;
 	SEND(.kind = EVENT_RELOAD, .config = &configs[version], .classes = &class);
+}
+
+static void rolls(void)
+{
+	SEND(.kind = EVENT_ROLL, .program = 0);
+}
+
+static void grows(int slot)
+{
+	const struct worker *w = &f.workers[slot];
+
+	if (w->used && w->state == WORKER_RUNNING)
+		SEND(.kind = EVENT_MEMORY, .worker = slot, .id = w->id,
+			.number = between(900, 1100));
 }
 
 static void operator_acts(void)
@@ -218,21 +251,45 @@ static void operator_acts(void)
 	SEND(.kind = kinds[between(0, 4)], .program = 0, .worker = worker, .number = between(1, 6));
 }
 
+/* One of those that have something to do, by chance. */
+static void some_moves(bool calm)
+{
+	int from = between(0, FIX_WORKERS - 1);
+
+	for (int i = 0; i < FIX_WORKERS; i++) {
+		if (move((from + i) % FIX_WORKERS, calm))
+			return;
+	}
+}
+
+static int any_worker(void)
+{
+	int from = between(0, FIX_WORKERS - 1), i = 0;
+
+	while (i < FIX_WORKERS && !f.workers[(from + i) % FIX_WORKERS].used)
+		i++;
+	return (from + i) % FIX_WORKERS;
+}
+
 static void storm(bool operators)
 {
 	for (int i = 0; i < STEPS; i++) {
 		int what = between(0, 99);
 
-		if (what < 4 && version < VERSIONS - 2)
+		if (what < (recycles ? 1 : 4) && version < VERSIONS - 2)
 			reload(between(0, 2) == 0 ? between(1, 100) : 0);
 		else if (what < 6 && operators)
 			operator_acts();
+		else if (what < 7 && !recycles)
+			rolls();
+		else if (what < 12)
+			grows(any_worker());
 		else if (what < 20)
 			time_passes();
 		else if (what < 40)
 			lock_moves();
 		else
-			(void)move(between(0, FIX_WORKERS - 1), !operators);
+			some_moves(!operators);
 	}
 }
 
@@ -241,6 +298,7 @@ static void calm(void)
 	excused = true;
 	SEND(.kind = EVENT_START, .program = 0);
 	memset(bad, 0, sizeof bad);
+	recycles = false;
 	reload(0);
 	for (int i = 0; i < 600; i++) {
 		bool moved = false;
@@ -288,6 +346,7 @@ static void one_world(void)
 	version = 0;
 	shown = -1;
 	excused = true;
+	recycles = between(0, 1);
 	memset(bad, 0, sizeof bad);
 	f.settings[0] = fix_program("web", between(1, 5),
 		candidate ? EXECUTOR_CANDIDATE : EXECUTOR_NO,
@@ -300,6 +359,8 @@ static void one_world(void)
 	fix_start(1);
 	if (candidate)
 		fix_hold();
+	if (recycles)
+		reload(0);
 	storm(between(0, 1));
 	calm();
 }
@@ -323,7 +384,9 @@ static void test_rollouts(void **unused)
 		one_world();
 		worlds++;
 	}
-	printf("rollouts: %llu worlds\n", (unsigned long long)worlds);
+	printf("rollouts: %llu worlds, %llu workers recycled\n", (unsigned long long)worlds,
+		(unsigned long long)recyclings);
+	assert_true(worlds < 100 || recyclings > worlds / 10);
 }
 
 int main(void)

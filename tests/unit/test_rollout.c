@@ -1,91 +1,5 @@
 /* Rollouts: every state x event of the machine, and what may happen to a program at each stage. */
-#include "tests/unit/core_fixture.h"
-#include "supervisor/core/rollout_fsm.h"
-
-static struct config newer[4];
-static struct config_program newer_programs[4][1];
-
-/* --- a program under way -------------------------------------------------------------------- */
-static int count(enum worker_state s, uint32_t generation)
-{
-	int found = 0;
-
-	for (int i = core_next_worker(&f.core, 0, -1); i >= 0; i = core_next_worker(&f.core, 0, i))
-		found += f.workers[i].state == s && f.workers[i].generation == generation;
-	return found;
-}
-
-static int first(enum worker_state s, uint32_t generation)
-{
-	for (int i = core_next_worker(&f.core, 0, -1); i >= 0; i = core_next_worker(&f.core, 0, i))
-		if (f.workers[i].state == s && f.workers[i].generation == generation)
-			return i;
-	return -1;
-}
-
-static void ends(int slot)
-{
-	if (f.workers[slot].alive)
-		fix_dies(slot, 0, 0);
-	fix_worker(EVENT_GONE, slot);
-}
-
-/* Those of generation FAILS exit at once; all others do as they are told. */
-static void settle(uint32_t fails)
-{
-	for (bool again = true; again;) {
-		again = false;
-		for (int i = 0; i < FIX_WORKERS; i++) {
-			struct worker *w = &f.workers[i];
-
-			if (!w->used || !w->tree ||
-				(w->state != WORKER_STARTING && w->state != WORKER_STOPPING))
-				continue;
-			again = true;
-			if (w->state == WORKER_STOPPING && w->draining) {
-				fix_worker(EVENT_SAID_DEMOTED, i);
-			} else if (w->state == WORKER_STOPPING) {
-				ends(i);
-			} else if (w->generation == fails) {
-				fix_worker(EVENT_SPAWNED, i);
-				fix_dies(i, 9, 0);
-			} else {
-				fix_ready(i);
-			}
-		}
-	}
-	assert_int_equal(f.core.impossible, 0);
-}
-
-static void begin(int workers, int surge, int missing)
-{
-	f.settings[0] = fix_program("web", workers, EXECUTOR_NO, PROMOTE_NOTIFY);
-	f.settings[0].surge = surge;
-	f.settings[0].max_unavailable = missing;
-	fix_start(1);
-	settle(0);
-}
-
-static void reload(int number)
-{
-	enum diff_class class = DIFF_ROLL;
-
-	newer_programs[number][0] = f.settings[0];
-	newer[number] = f.config;
-	newer[number].programs = newer_programs[number];
-	EVENT(.kind = EVENT_RELOAD, .config = &newer[number], .classes = &class);
-}
-
-static void assert_one_version(uint32_t generation, int workers)
-{
-	assert_int_equal(f.programs[0].rollout.state, ROLLOUT_IDLE);
-	assert_int_equal(count(WORKER_RUNNING, generation), workers);
-	for (int i = 0; i < FIX_WORKERS; i++) {
-		assert_false(f.workers[i].used && f.workers[i].outgoing);
-		assert_false(f.workers[i].tree && f.workers[i].generation != generation);
-	}
-	assert_int_equal(f.core.impossible, 0);
-}
+#include "tests/unit/rollout_fixture.h"
 
 /* --- the ways ------------------------------------------------------------------------------- */
 static void test_surge(void **state)
@@ -170,9 +84,7 @@ static void test_later_failure_rolls_back(void **state)
 		fix_ready(first(WORKER_STARTING, 2)); /* the canary */
 		assert_int_equal(f.programs[0].rollout.state, ROLLOUT_ROLLING);
 		ends(first(WORKER_STOPPING, 1));
-		fix_worker(EVENT_SPAWNED, first(WORKER_STARTING, 2));
-		fix_dies(first(WORKER_STARTING, 2), 9, 0);
-		fix_worker(EVENT_GONE, first(WORKER_STOPPING, 2));
+		fails_for_good(2);
 		assert_int_equal(f.programs[0].rollout.state, ROLLOUT_BACK);
 		settle(2);
 		assert_one_version(1, 3);
@@ -197,26 +109,67 @@ static void test_retry(void **state)
 	assert_ptr_equal(f.programs[0].settings, newer_programs[0]);
 }
 
-static void test_neither_starts(void **state)
+/* Whatever is started dies, ROUNDS times. */
+static void none_starts(int rounds)
 {
-	(void)state;
-	begin(2, 0, 1);
-	reload(0);
-	ends(first(WORKER_STOPPING, 1));
-	fix_dies(first(WORKER_STARTING, 2), 9, 0);
-	for (int i = 0; i < 200 && f.programs[0].rollout.state != ROLLOUT_IDLE; i++) {
+	for (int i = 0; i < rounds; i++) {
 		for (int k = 0; k < FIX_WORKERS; k++) {
-			if (f.workers[k].used && f.workers[k].state == WORKER_STARTING)
+			if (f.workers[k].used && f.workers[k].state == WORKER_STARTING) {
+				fix_worker(EVENT_SPAWNED, k);
 				fix_dies(k, 9, 0);
+			}
 			if (f.workers[k].used && f.workers[k].state == WORKER_STOPPING)
 				ends(k);
 		}
 		if (core_next_deadline(&f.core) != 0)
 			fix_next();
 	}
-	assert_int_equal(f.programs[0].rollout.outcome, ROLLOUT_FAILED);
+	assert_int_equal(f.core.impossible, 0);
+}
+
+static void test_neither_starts(void **state)
+{
+	(void)state;
+	begin(2, 0, 1);
+	reload(0);
+	ends(first(WORKER_STOPPING, 1));
+	none_starts(200);
+	assert_int_equal(f.programs[0].rollout.state, ROLLOUT_HALF);
 	assert_true(f.programs[0].rollout.half);
+	assert_true(rollout_wants_retry(&f.programs[0]));
+	assert_int_equal(count(WORKER_RUNNING, 1), 1); /* untouched all the while */
+	/* It is tried again, and again; one day it starts: one version, without anybody's help. */
+	none_starts(50);
 	assert_int_equal(count(WORKER_RUNNING, 1), 1);
+	for (int i = 0; i < 10 && f.programs[0].rollout.state != ROLLOUT_IDLE; i++) {
+		fix_next();
+		settle(0);
+	}
+	assert_one_version(1, 2);
+	assert_int_equal(f.programs[0].rollout.outcome, ROLLOUT_FAILED);
+	assert_false(f.programs[0].rollout.half);
+}
+
+/* Out of `half way` by another version that starts, and by a start. */
+static void test_neither_starts_then(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 3; way++) {
+		begin(3, 0, 1);
+		reload(0);
+		ends(first(WORKER_STOPPING, 1));
+		none_starts(200);
+		assert_int_equal(f.programs[0].rollout.state, ROLLOUT_HALF);
+		if (way == 0)
+			reload(1);
+		else if (way == 1)
+			EVENT(.kind = EVENT_START, .program = 0);
+		else
+			EVENT(.kind = EVENT_ROLL, .program = 0);
+		settle(0);
+		assert_one_version(way == 1 ? 1 : 3, 3);
+		assert_int_equal(rollout_wants_retry(&f.programs[0]), way != 0);
+	}
 }
 
 /* The executor goes last, and moves once: to a worker of the new version. */
@@ -285,8 +238,7 @@ static void come_to(enum stage stage, int surge)
 	if (stage == AT_ROLLING)
 		return;
 	ends(first(WORKER_STOPPING, 1));
-	fix_dies(first(WORKER_STARTING, 2), 9, 0);
-	fix_worker(EVENT_GONE, first(WORKER_STOPPING, 2));
+	fails_for_good(2);
 	assert_int_equal(f.programs[0].rollout.state, ROLLOUT_BACK);
 }
 
@@ -413,6 +365,7 @@ int main(void)
 		cmocka_unit_test(test_later_failure_rolls_back),
 		cmocka_unit_test(test_retry),
 		cmocka_unit_test(test_neither_starts),
+		cmocka_unit_test(test_neither_starts_then),
 		cmocka_unit_test(test_executor_goes_last),
 		cmocka_unit_test(test_stage_and_event),
 		cmocka_unit_test(test_table),

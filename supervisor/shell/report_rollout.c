@@ -1,0 +1,53 @@
+/* Rollouts and recycling, in words. */
+#include <stdio.h>
+
+#include "supervisor/shell/state.h"
+
+void report_bytes(int64_t bytes, char *buf, size_t room)
+{
+	static const char *const units[] = {"KB", "MB", "GB", "TB"};
+	double value = (double)bytes / 1024;
+	size_t unit = 0;
+
+	while (value >= 1024 && unit + 1 < sizeof units / sizeof *units) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(buf, room, "%.1f %s", value, units[unit]);
+}
+
+void report_recycle(struct supervisor *s, const struct action *a)
+{
+	const struct worker *w = &s->core.workers[a->worker];
+	const struct config_program *p = s->core.programs[a->program].settings;
+	const char *name = s->processes[a->worker].name; /* as long as it is the only one */
+	int64_t age_ns = lease_now_ns() - w->started_ns;
+	char is[32], limit[32];
+	struct logs_field f[] = {{.key = "worker", .value = name},
+		{.key = "pid", .number = s->processes[a->worker].pid},
+		{.key = "reason", .value = a->reason},
+		{.key = "memory_bytes", .number = w->memory_bytes},
+		{.key = "age_s", .number = age_ns / CORE_SECOND}};
+
+	if (a->from == RECYCLE_MEMORY) {
+		report_bytes(w->memory_bytes, is, sizeof is);
+		report_bytes(p->max_memory, limit, sizeof limit);
+		logs_event(s->logs, LOGS_INFO, "worker.recycle", f, 5,
+			"%s (pid %d) is recycled: it uses %s of memory, max_memory is %s", name,
+			(int)f[1].number, is, limit);
+		return;
+	}
+	report_span(age_ns, is, sizeof is);
+	report_span(p->max_age_ns, limit, sizeof limit);
+	logs_event(s->logs, LOGS_INFO, "worker.recycle", f, 5,
+		"%s (pid %d) is recycled: it is %s old, max_age is %s", name, (int)f[1].number, is,
+		limit);
+}
+
+const char *report_rollout_end(const struct program *p)
+{
+	if (p->rollout.half)
+		return "the old one does not start any more either: it is tried again and again";
+	return p->rollout.replaced ? "what was replaced was rolled back: the old version serves on"
+				   : "the workers of the old version serve on";
+}
