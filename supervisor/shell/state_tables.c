@@ -68,10 +68,11 @@ static const struct state_field worker[] = {
 	V(used), V(program), V(index), V(id), V(generation),
 	SKIP(settings), /* by snapshot and position: state_save.c */
 	NAMED(state, worker_state_name, WORKER_STATE_COUNT), V(since_ns), V(reason),
-	V(deadline_ns), V(after), V(remove), V(parked), V(outgoing), V(canary), V(stop_at_ns),
+	V(deadline_ns), V(after), V(remove), V(parked), V(outgoing), V(canary), V(stale),
+	V(age_share), V(memory_bytes), V(leave_by_ns), V(stop_at_ns),
 	V(alive), V(tree), V(held), V(execed), V(ready), V(draining), V(term_sent), V(kill_sent),
 	V(waits_promotion), V(settled_once), V(pid), V(exit_code), V(exit_signal), V(exit_oom),
-	V(spawn_failed), V(late), V(failures), V(repeats), V(restarts), V(started_ns), V(ready_ns),
+	V(spawn_failed), V(spawn_transient), V(late), V(failures), V(repeats), V(restarts), V(started_ns), V(ready_ns),
 	V(watchdog_ns), V(kill_ns), V(executor_env), V(term),
 };
 LIST(worker, worker)
@@ -94,7 +95,8 @@ LIST(executor, executor)
 #define NAME "struct rollout"
 static const struct state_field rollout[] = {
 	NAMED(state, rollout_state_name, ROLLOUT_STATE_COUNT), V(since_ns), V(reason), V(outcome),
-	V(half), V(replaced), V(newest),
+	V(half), V(behind), V(replaced), V(newest), V(ended_ns), V(recycle_after_ns),
+	V(recycle_failures),
 	SKIP(config), SKIP(settings), /* by snapshot and position: state_save.c */
 	V(position), V(generation),
 };
@@ -205,7 +207,7 @@ static const struct state_field process[] = {
 	SUB(channel_in, channel_buffer), SUB(lease, lease),
 	SKIP(streams), /* by their places among the streams of the logs: state_save.c */
 	V(collecting), V(collect_tree), V(collect_signal), V(signalled), STRING(failure),
-	STRING(status), STRING(name),
+	STRING(status), STRING(name), V(memory_bytes),
 };
 LIST(process, process)
 #undef T
@@ -345,6 +347,7 @@ static const struct state_field supervisor[] = {
 	SKIP(socket_inotify_fd), SKIP(socket_inotify_watch), /* listeners_watch, to be called once */
 	SUB(lock, lock),
 	SKIP(control), SKIP(notify), SKIP(commands), /* control_state.c, notify.c, waiters_state.c */
+	SKIP(memory), /* memory_check */
 	SUB(parent, parent), V(detached), FD(detach_fd),
 	ARRAY(hooks, struct hook_process, STATE_STRUCT, .of = &state_hook), SUB(oom, oom),
 	TEXT(instance), TEXT(hostname), TEXT(config_path), TEXT(control_path),
