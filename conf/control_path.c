@@ -74,7 +74,7 @@ int config_control_path(
 {
 	char absolute[PATH_MAX], name[PATH_MAX + 32], socket[2 * PATH_MAX + 64], temporary[64];
 	const char *slash, *folder, *runtime = getenv("RUNTIME_DIRECTORY");
-	char first[PATH_MAX];
+	char first[PATH_MAX], of_user[PATH_MAX];
 
 	if (c && c->control[0])
 		return give(c->control, buf, bytes, e);
@@ -85,8 +85,12 @@ int config_control_path(
 	snprintf(first, sizeof(first), "%.*s", runtime ? (int)strcspn(runtime, ":") : 0,
 		runtime ? runtime : "");
 	snprintf(temporary, sizeof(temporary), "/tmp/baton-%lu", (unsigned long)geteuid());
+	snprintf(of_user, sizeof(of_user), "/run/baton/%s", c ? c->user.name : "");
 	if (is_usable(first, name))
 		folder = first;
+	else if (c && c->user.set && c->user.uid != 0 &&
+		 (geteuid() == 0 || is_usable(of_user, name)))
+		folder = of_user; /* root makes it before it becomes that user */
 	else if (geteuid() == 0 || is_usable("/run/baton", name))
 		folder = "/run/baton"; /* root makes it when it is missing */
 	else if (is_usable(getenv("XDG_RUNTIME_DIR"), name))

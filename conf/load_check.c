@@ -350,17 +350,33 @@ static void check_directories(struct loader *l)
 	}
 }
 
-/* Ignored it would mean root for all that a file wants to run as somebody else. */
+/* The supervisor itself gives up root then: no program can be another user. */
 static void check_own_user(struct loader *l)
 {
 	const struct config_user *u = &l->config->user;
 	struct setting s = setting_key(l->data, SECTION_BATON, NULL, NULL, "user");
 
-	if (u->set && (u->uid != geteuid() || (u->group_set && u->gid != getegid())))
-		load_report(l, false, NULL, &s,
-			"not supported yet, unless baton is started as that user: give each "
-			"program its own 'user', or start baton as '%.100s' (this is user %lu)",
-			u->name, (unsigned long)geteuid());
+	if (!u->set)
+		return;
+	if (geteuid() != 0 && (u->uid != geteuid() || (u->group_set && u->gid != getegid())))
+		load_report(l, true, NULL, &s,
+			"only root can become another user: 'baton run' by this user (%lu) would "
+			"refuse",
+			(unsigned long)geteuid());
+	for (size_t i = 0; i < l->config->program_count && u->uid != 0; i++) {
+		struct config_program *p = &l->programs[i];
+
+		if (p->user.set && p->user.uid == u->uid && !p->user.group_set)
+			p->user.gid = u->gid;
+		if ((p->user.set && p->user.uid != u->uid) ||
+			(p->user.set && p->user.gid != u->gid))
+			say(l, p, !l->native, "user",
+				arena_printf(l->arena,
+					"another user or group than that of [baton] ('%.100s'), "
+					"which gives up root: take 'user' out of [baton], then "
+					"each program has its own",
+					u->name));
+	}
 }
 
 void load_check(struct loader *l)

@@ -36,7 +36,7 @@ const struct schema_row schema_rows[] = {
 #define SECTION SECTION_BATON
 ROW("name", TEXT, "", NULL, NO_BOUNDS, RESTART, OWN, BATON(name), NULL, "Name of this deployment; by default the name of the file without its ending")
 ROW("directory", PATH, "", NULL, NO_BOUNDS, RESTART, 0, BATON(directory), NULL, "Working directory of the supervisor")
-ROW("user", USER, "", NULL, NO_BOUNDS, RESTART, 0, BATON(user), NULL, "User that everything runs as; for now baton must be started as that user")
+ROW("user", USER, "", NULL, NO_BOUNDS, RESTART, 0, BATON(user), NULL, "User that baton and everything under it runs as, once the sockets are bound; only root can become another one")
 ROW("group", SPECIAL, "", NULL, NO_BOUNDS, RESTART, OWN, NOWHERE, NULL, "Group that goes with user; by default the user's own")
 ROW("umask", OCTAL, "022", NULL, NO_BOUNDS, RESTART, 0, BATON(umask), NULL, "File mode creation mask")
 ROW("environment", SPECIAL, "", NULL, NO_BOUNDS, ROLL, 0, NOWHERE, NULL, "Variables of every program: KEY=\"value\",KEY2=value")

@@ -28,12 +28,16 @@ struct listener_slot *listeners_find(struct supervisor *s, const struct config_s
 	return NULL;
 }
 
-void listeners_say_open(struct supervisor *s, const struct listener_slot *slot, const char *how)
+static void announce(struct supervisor *s, struct listener_slot *slot)
 {
 	const struct listener *l = &slot->listener;
 
-	logs_event(s->logs, LOGS_INFO, "socket.open", NULL, 0, "listening on %s (%s)%s",
-		l->url[0] != '\0' ? l->url : l->text, slot->name, how);
+	if (slot->announced)
+		return;
+	slot->announced = true;
+	logs_event(s->logs, LOGS_INFO, "socket.open", NULL, 0, "listening on %s (%s%s)",
+		l->url[0] != '\0' ? l->url : l->text, slot->name,
+		slot->inherited ? ", inherited" : "");
 	if (l->addresses > 1)
 		logs_event(s->logs, LOGS_WARNING, "socket.addresses", NULL, 0,
 			"[socket:%s] listen: that name has %d addresses; this is the first one, "
@@ -64,7 +68,7 @@ static void adjust(struct supervisor *s, struct listener_slot *slot, const struc
 	listener_reassert(l);
 	if (c->family != AF_UNIX)
 		ok = setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, sizeof nodelay) == 0;
-	else if (l->path[0] != '\0')
+	else if (l->path[0] != '\0' && !slot->inherited)
 		ok = set_owner(l, &c->owner) && chmod(l->path, c->mode) == 0;
 	if (!ok)
 		logs_event(s->logs, LOGS_ERROR, "socket.settings", NULL, 0,
@@ -106,13 +110,12 @@ static void exchange(struct supervisor *s, const struct config *c, struct listen
 	for (size_t i = 0; i < c->socket_count; i++) {
 		struct listener_slot *old = listeners_find(s, &c->sockets[i]);
 
-		if (old == NULL) {
-			listeners_say_open(s, &next[i], "");
+		if (old == NULL)
 			continue;
-		}
 		next[i] = *old;
 		old->key[0] = '\0';
-		adjust(s, &next[i], &c->sockets[i]);
+		if (next[i].announced)
+			adjust(s, &next[i], &c->sockets[i]);
 	}
 	for (size_t i = 0; i < s->listener_count; i++) {
 		if (s->listeners[i].key[0] != '\0')
@@ -121,6 +124,10 @@ static void exchange(struct supervisor *s, const struct config *c, struct listen
 	free(s->listeners);
 	s->listeners = next;
 	s->listener_count = count;
+	if (s->loop == NULL)
+		return; /* early, as root; said and watched when that stage comes */
+	for (size_t i = 0; i < c->socket_count; i++)
+		announce(s, &s->listeners[i]);
 	listeners_watch(s);
 }
 

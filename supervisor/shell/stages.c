@@ -87,7 +87,8 @@ static void down_directories(struct supervisor *s)
 {
 	if (s->pidfile_fd < 0)
 		return;
-	(void)unlink(s->pidfile);
+	if (unlink(s->pidfile) < 0) /* only root may write in its folder */
+		(void)!ftruncate(s->pidfile_fd, 0);
 	close(s->pidfile_fd);
 	s->pidfile_fd = -1;
 }
@@ -97,7 +98,10 @@ static int up_log(struct supervisor *s, struct err *e)
 	enum logs_level level = LOGS_INFO;
 
 	(void)logs_level_parse(s->config->loglevel, &level);
-	return logs_configure(s->logs, s->config->logfile, s->config->log_format, level, e);
+	if (logs_configure(s->logs, s->config->logfile, s->config->log_format, level, e) < 0)
+		return e->code;
+	privileges_report(s);
+	return 0;
 }
 
 /* --- control ------------------------------------------------------------------------------- */
@@ -173,6 +177,11 @@ void stages_up(struct supervisor *s, int stage)
 
 	e.ok = bring_up(s, stage, &err) >= 0;
 	if (!e.ok) {
+		if (privileges_dropped && strstr(err.text, strerror(EACCES)) != NULL)
+			snprintf(err.text + strlen(err.text), sizeof err.text - strlen(err.text),
+				"; baton runs as user '%s' here ([baton] user): give it that "
+				"folder",
+				s->config->user.name);
 		logs_event(s->logs, LOGS_ERROR, "supervisor.stage_failed", NULL, 0,
 			"cannot start (%s): %s", stage_name((enum core_stage)stage), err.text);
 		detach_say(s, err.text);

@@ -103,6 +103,7 @@ struct listener_slot { /* no pointers, and watch counts only in this process */
 	char name[128];
 	char key[LISTENER_KEY_BYTES]; /* what it is found by */
 	struct listener listener;
+	bool announced;      /* said that it is open */
 	bool inherited;      /* made by who started us: its file is not ours */
 	bool lost;           /* said that its file is gone for now */
 	int64_t retry_ns;    /* when that is looked at again; 0 = it is there */
@@ -303,7 +304,6 @@ bool listeners_unapplied(
 	struct supervisor *s, const struct config_socket *c, char *buf, size_t bytes);
 void listeners_pass(struct supervisor *s, struct listener_slot *slot, bool blocking); /* at fork */
 void listeners_reassert(struct supervisor *s); /* a worker that became ready may have lowered it */
-void listeners_say_open(struct supervisor *s, const struct listener_slot *slot, const char *how);
 
 /* listener_files.c */
 void listeners_watch(struct supervisor *s); /* those that are not watched yet */
@@ -312,6 +312,12 @@ void listeners_watch_end(struct supervisor *s);
 void listeners_mend_one(struct supervisor *s, struct listener_slot *slot);
 int64_t listeners_deadline(const struct supervisor *s); /* 0 = none */
 void listeners_check(struct supervisor *s);             /* after events */
+
+/* privileges.c */
+bool privileges_needed(const struct config *c);
+/* Before the loop: binds the listeners, then becomes [baton] user for good. */
+int privileges_drop(struct supervisor *s, struct err *e);
+void privileges_report(struct supervisor *s);
 
 /* reload.c */
 struct reload_result {

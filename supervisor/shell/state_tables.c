@@ -313,7 +313,7 @@ LIST(listener, listener)
 #define T struct listener_slot
 #define NAME "struct listener_slot"
 static const struct state_field listener_slot[] = {
-	TEXT(name), TEXT(key), SUB(listener, listener), V(inherited), V(lost), V(retry_ns),
+	TEXT(name), TEXT(key), SUB(listener, listener), V(announced), V(inherited), V(lost), V(retry_ns),
 	V(reopened_ns),
 	SKIP(watch), /* listeners_watch, to be called once */
 	SKIP(wanted), /* listeners_sweep */

@@ -425,7 +425,7 @@ int supervisor_run(const struct run_options *o)
 	if (o->detach && detach(s, &status) != 0)
 		return status;
 	raise_descriptors();
-	if (init(s, &e) < 0) {
+	if ((privileges_needed(s->config) && privileges_drop(s, &e) < 0) || init(s, &e) < 0) {
 		fprintf(stderr, "baton: cannot start: %s\n", e.text);
 		detach_say(s, e.text);
 		detach_end(s, 1);

@@ -17,7 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 CORPUS = os.environ.get("BATON_CORPUS", os.path.join(ROOT, "..", "shared", "corpus"))
 MACHINE = re.compile(r"there is no (user|group)|does not exist|not an existing directory|"
                      r"the environment variable \S+ is not set|no file matches|"
-                     r"unless baton is started as that user")
+                     r"only root can become another user")
 VARIABLE = re.compile(r"%\(ENV_(\w+)\)")
 results = []
 
