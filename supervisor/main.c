@@ -10,6 +10,7 @@
 #include "supervisor/cli/cli.h"
 #include "supervisor/shell/supervisor.h"
 #include "worker/deadman.h"
+#include "worker/jobs/ledger.h"
 #include "worker/keeper.h"
 #include "worker/lock/guard.h"
 
@@ -207,5 +208,7 @@ int main(int argc, char **argv)
 		return deadman_main(argc, argv);
 	if (strcmp(name, "lock-waiter") == 0)
 		return waiter_main(argc, argv);
+	if (strcmp(name, "job-ledger") == 0)
+		return ledger_main(argc, argv);
 	return command_line(argc, argv);
 }

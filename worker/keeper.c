@@ -91,7 +91,7 @@ static enum store_outcome operate(
 		return s->ops->release(s, r->epoch, r->term, r->reason, view, e);
 	case KEEPER_CLAIM:
 		return s->ops->claim(
-			s, r->program, r->term, r->job, r->fire_time_us, r->attempt, e);
+			s, r->program, r->term, r->job, r->fire_time_us, r->attempt, r->owner, e);
 	case KEEPER_SETTINGS:
 		return STORE_DONE;
 	}

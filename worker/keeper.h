@@ -30,6 +30,7 @@ struct keeper_request {
 	char job[STORE_NAME_BYTES];
 	int64_t fire_time_us;
 	int attempt;
+	int64_t owner;
 };
 
 struct keeper_reply {

@@ -177,7 +177,7 @@ def _():
     with contextlib.closing(sqlite3.connect(database)) as db:
         equal(db.execute("SELECT pid FROM scheduler_lock_plain").fetchall(), [(4711,)],
               "the plain table, kept")
-        equal(db.execute("PRAGMA user_version").fetchone(), (1,), "user_version")
+        equal(db.execute("PRAGMA user_version").fetchone(), (2,), "user_version")
     equal(lock_row(database)["term"], told.term, "term of the row")
 
 

@@ -271,7 +271,7 @@ def _():
 
     def newer(db):
         db.execute(f"PRAGMA application_id={_store.APPLICATION_ID}")
-        db.execute("PRAGMA user_version=2")
+        db.execute("PRAGMA user_version=3")
 
     cases = {
         "WAL": wal, "newer baton": newer,

@@ -150,7 +150,7 @@ __attribute__((unused)) static struct store_expect as_seen(const struct store_vi
 #define RELEASE(f, s, epoch, term)                                                                 \
 	(s).ops->release(&(s), epoch, term, "released", &(f)->view, &(f)->e)
 #define CLAIM(f, s, program, term, job, time, attempt)                                             \
-	(s).ops->claim(&(s), program, term, job, time, attempt, &(f)->e)
+	(s).ops->claim(&(s), program, term, job, time, attempt, 0, &(f)->e)
 
 __attribute__((unused)) static void copy_file(const char *from, const char *to)
 {

@@ -149,7 +149,7 @@ static void newer_schema_is_never_written(void **state)
 
 	take(f, &f->a, 1000);
 	assert_outcome(f, RELEASE(f, f->a, 1000, 1000), STORE_DONE);
-	assert_int_equal(by_hand(f->database, "PRAGMA user_version=2"), SQLITE_OK);
+	assert_int_equal(by_hand(f->database, "PRAGMA user_version=3"), SQLITE_OK);
 	assert_wrong(f, "newer baton");
 }
 
@@ -214,7 +214,7 @@ static void the_plain_table_is_migrated_by_acquire(void **state)
 	assert_int_equal(f->view.schema_version, 0);
 	x = as_seen(&f->view);
 	assert_outcome(f, ACQUIRE(f, f->a, &x, 1000), STORE_DONE);
-	assert_int_equal(f->view.schema_version, 1);
+	assert_int_equal(f->view.schema_version, STORE_SCHEMA_VERSION);
 	assert_int_equal(f->view.row.term, 1000);
 	assert_outcome(f, RENEW(f, f->a, 1000, 1000), STORE_DONE);
 	/* The old program's statements touch nothing any more. */

@@ -8,15 +8,14 @@
  *
  * Use: ledger_start; watch l.fd for reading, and for writing while ledger_wants_write(); on either
  * call ledger_readable / ledger_writable. Requests may be sent one behind the other; they are
- * carried out and answered in that order. When the process dies or speaks nonsense the call returns
- * an error: every request that was not answered has an unknown outcome (ledger_stop drops them),
- * start it again and send them anew: every request may be repeated, the answer is the same.
- *   CLAIM   LEDGER_CLAIM_MINE for what an earlier try got (same owner, same term)
- *   UPDATE  LEDGER_UPDATE_DONE when the row says so already
- *   others  write what they say
- * The same holds for a reply of outcome STORE_UNKNOWN, STORE_UNAVAILABLE: repeat it later.
- * STORE_REFUSED to a claim: every answer is LEDGER_CLAIM_REFUSED. STORE_MOVED, STORE_WRONG: the
- * database is not the one that was, or cannot be used; `text` says what an operator has to do.
+ * carried out and answered in that order (but TRIM). When the process dies or speaks nonsense the
+ * call returns an error: every request that was not answered has an unknown outcome (ledger_stop
+ * drops them), start it again and send them anew: every request may be repeated, the answer is the
+ * same. CLAIM   LEDGER_CLAIM_MINE for what an earlier try got (same owner, same term) UPDATE
+ * LEDGER_UPDATE_DONE when the row says so already others  write what they say The same holds for a
+ * reply of outcome STORE_UNKNOWN, STORE_UNAVAILABLE: repeat it later. STORE_REFUSED to a claim:
+ * every answer is LEDGER_CLAIM_REFUSED. STORE_MOVED, STORE_WRONG: the database is not the one that
+ * was, or cannot be used; `text` says what an operator has to do.
  *
  * Start nothing before the reply to its claim. A row that says "queued" is certainly not started
  * only if the update to "running" is waited for; otherwise treat it as one that may have started.
@@ -110,12 +109,14 @@ uint64_t ledger_claim(struct ledger *l, const struct ledger_claimant *who,
 	const struct ledger_firing *firings, size_t count);
 uint64_t ledger_update(struct ledger *l, const struct ledger_update *updates, size_t count);
 uint64_t ledger_look(struct ledger *l, unsigned what);
-/* The jobs of our file, at promotion and after a reload: those that are missing stay known. */
+/* The jobs of our file, at promotion (before the LOOK whose known_since is to be right) and after a
+ * reload: those that are missing stay known. */
 uint64_t ledger_declare(struct ledger *l, const struct ledger_declared *jobs, size_t count);
 /* This request will not be run, and why ("job 'x' is not in the file of instance ..."). */
 uint64_t ledger_refuse(struct ledger *l, int64_t request, const char *reason);
 /* Drop ended runs older than KEEP_US (0 = never), and of each job all but the newest KEEP_COUNT
- * (0 = no limit). Carried out in steps that leave room for a heartbeat. */
+ * (0 = no limit). Carried out in steps, while nothing else is asked: answered out of order. A new
+ * one takes the place of one that is under way (both are answered). */
 uint64_t ledger_trim(struct ledger *l, int64_t keep_us, int64_t keep_count);
 
 /* --- the other side ------------------------------------------------------------------------ */

@@ -42,7 +42,38 @@ static const char schema_1[] =
 	" SELECT RAISE(ABORT, 'the row of the lock is never replaced'); END;"
 	"PRAGMA application_id=1111577678;"
 	"PRAGMA user_version=1;";
-_Static_assert(APPLICATION_ID == 1111577678 && STORE_SCHEMA_VERSION == 1, "as in the text above");
+
+/* Version 2: the ledger of job runs. Additive: the lock's own tables and statements are those of
+ * version 1. What version 1 has in job_run are claims of applications: their rows get a number. */
+static const char schema_2[] =
+	"ALTER TABLE job_run ADD COLUMN run INTEGER;"
+	"ALTER TABLE job_run ADD COLUMN program TEXT;"
+	"ALTER TABLE job_run ADD COLUMN cause TEXT;"
+	"ALTER TABLE job_run ADD COLUMN owner INTEGER;"
+	"ALTER TABLE job_run ADD COLUMN request INTEGER;"
+	"ALTER TABLE job_run ADD COLUMN claimed_at INTEGER;"
+	"ALTER TABLE job_run ADD COLUMN pid INTEGER;"
+	"ALTER TABLE job_run ADD COLUMN instance TEXT;"
+	"ALTER TABLE job_run ADD COLUMN hostname TEXT;"
+	"ALTER TABLE job_run ADD COLUMN worker TEXT;"
+	"ALTER TABLE job_run ADD COLUMN output_bytes INTEGER;"
+	"ALTER TABLE job_run ADD COLUMN reason TEXT;"
+	"UPDATE job_run SET run = rowid, claimed_at = started_at, cause = 'application';"
+	"CREATE INDEX job_run_number ON job_run(run);"
+	"CREATE INDEX job_run_open ON job_run(run) WHERE status IN ('queued', 'running');"
+	"CREATE TABLE job_meta(id INTEGER PRIMARY KEY CHECK(id=1), next_run INTEGER NOT NULL) "
+	"STRICT;"
+	"INSERT INTO job_meta SELECT 1, coalesce(max(run), 0) + 1 FROM job_run;"
+	"CREATE TABLE job_state(job TEXT PRIMARY KEY, schedule TEXT, timezone TEXT,"
+	" known_since INTEGER, last_fire INTEGER, instance TEXT, hostname TEXT,"
+	" declared_at INTEGER) STRICT;"
+	"CREATE TABLE job_pause(job TEXT PRIMARY KEY, paused_at INTEGER, paused_by TEXT) STRICT;"
+	"CREATE TABLE job_request(id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL,"
+	" requested_at INTEGER NOT NULL, requested_by TEXT, state TEXT NOT NULL, run INTEGER,"
+	" reason TEXT) STRICT;"
+	"CREATE INDEX job_request_pending ON job_request(id) WHERE state = 'pending';"
+	"PRAGMA user_version=2;";
+_Static_assert(APPLICATION_ID == 1111577678 && STORE_SCHEMA_VERSION == 2, "as in the text above");
 
 /* The first 100 bytes of an SQLite database (its file format, section 1.3), read through SQLite's
  * own descriptor: another one's close() would drop the locks. */
@@ -224,7 +255,14 @@ int migrations_create(sqlite3 *db, int64_t wall_us)
 {
 	int rc = sqlite3_exec(db, schema_1, NULL, NULL, NULL);
 
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(db, schema_2, NULL, NULL, NULL);
 	return rc == SQLITE_OK ? migrations_fill(db, wall_us) : rc;
+}
+
+int migrations_step(sqlite3 *db, int version)
+{
+	return version == 1 ? sqlite3_exec(db, schema_2, NULL, NULL, NULL) : SQLITE_OK;
 }
 
 int migrations_from_plain(sqlite3 *db, int64_t wall_us)

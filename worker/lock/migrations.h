@@ -28,11 +28,14 @@ int migrations_identify(struct sqlite3 *db, enum schema_kind *ret_kind, int *ret
 enum store_outcome migrations_refuse(
 	enum schema_kind kind, int version, const char *path, struct err *e);
 
-/* Inside a transaction on an EMPTY database: version 1 with a free row and a fresh UUID. */
+/* Inside a transaction on an EMPTY database: the newest version with a free row and a fresh UUID.
+ */
 int migrations_create(struct sqlite3 *db, int64_t wall_us);
 /* Inside the acquiring transaction on a PLAIN database. The plain table is kept under the name
  * scheduler_lock_plain. */
 int migrations_from_plain(struct sqlite3 *db, int64_t wall_us);
+/* Inside a transaction of the holder on one of OURS: one step, from VERSION to the next. */
+int migrations_step(struct sqlite3 *db, int version);
 /* The rows that every database has; those that are there stay. */
 int migrations_fill(struct sqlite3 *db, int64_t wall_us);
 /* The row of a plain table: term 0, held = there is one, beat changes with every heartbeat. */

@@ -13,8 +13,9 @@
 #include <stdint.h>
 
 #include "conf/err.h"
+#include "worker/lock/store_jobs.h"
 
-#define STORE_SCHEMA_VERSION 1
+#define STORE_SCHEMA_VERSION 2
 #define STORE_ID_BYTES       40 /* a UUID in text and its NUL */
 #define STORE_NAME_BYTES     128
 #define STORE_EXECUTORS      32 /* candidate programs under one lock */
@@ -88,8 +89,72 @@ struct store_expect { /* the row as observed */
 
 struct store;
 
+/* What to read of the ledger, in one transaction. */
+enum {
+	STORE_READ_RUNS = 1, /* job, run, since, failed, open apply; newest first */
+	STORE_READ_JOBS = 2,
+	STORE_READ_PAUSED = 4,   /* only those that are paused */
+	STORE_READ_REQUESTS = 8, /* the pending ones, or the one of REQUEST */
+	STORE_READ_LAST = 16,    /* on_run with the newest ended run of each job */
+	STORE_READ_OUTPUT = 32,  /* on_output with the kept output of each run */
+};
+
+struct store_query {
+	unsigned what;
+	const char *job;      /* NULL = every one */
+	int64_t run, request; /* 0 = any */
+	int64_t since_us;     /* claimed then or later */
+	bool failed, open;    /* only the failures, only queued and running */
+	bool oldest_first;
+	int64_t limit; /* of runs; 0 = none */
+};
+
+/* Any may be NULL; false = no more of this kind. */
+struct store_reader {
+	bool (*on_run)(const struct ledger_run *r, void *context);
+	bool (*on_output)(
+		const struct ledger_run *r, const void *bytes, size_t count, void *context);
+	/* DECLARED: as the last instance that declared it has it; "" = none did. */
+	bool (*on_job)(const struct ledger_job *j, const struct ledger_declared *declared,
+		const char *hostname, void *context);
+	bool (*on_request)(const struct ledger_request *r, void *context);
+	void *context;
+};
+
+/* The ledger of job runs (store_jobs.h). What changes rows answers STORE_REFUSED with the words
+ * when the database has no ledger yet (version 1) and we are not its holder: the holder's first
+ * claim or declaration adds it. */
+struct store_jobs_ops {
+	/* One transaction for all; RET_CLAIMED one per firing. STORE_REFUSED: term or holder are
+	 * not ours (any more), nothing was claimed. */
+	enum store_outcome (*claim)(struct store *, const struct ledger_claimant *who,
+		const struct ledger_firing *firings, size_t count,
+		struct ledger_claimed *ret_claimed, struct err *e);
+	/* One transaction for all. *RET_RING: somebody waits for one of these: ring. */
+	enum store_outcome (*update)(struct store *, const struct ledger_update *updates,
+		size_t count, enum ledger_updated *ret_updated, bool *ret_ring, struct err *e);
+	enum store_outcome (*declare)(
+		struct store *, const struct ledger_declared *jobs, size_t count, struct err *e);
+	enum store_outcome (*pause)(struct store *, const char *job, bool paused, const char *by,
+		bool *ret_changed, struct err *e);
+	enum store_outcome (*request)(struct store *, const char *job, const char *by,
+		struct ledger_request *ret_request, struct err *e);
+	/* A pending request is refused by the executor, or withdrawn by who made it. STORE_REFUSED:
+	 * it is not pending. */
+	enum store_outcome (*answer)(
+		struct store *, int64_t request, bool withdraw, const char *reason, struct err *e);
+	/* One step, from CURSOR ("" at first); *RET_MORE: call again. */
+	enum store_outcome (*trim)(struct store *, int64_t keep_us, int64_t keep_count,
+		char cursor[LEDGER_NAME_BYTES], bool *ret_more, struct err *e);
+	/* RET_VIEW: the row and the executors, of the same transaction. A database of version 1, or
+	 * none, has no runs. */
+	enum store_outcome (*read)(struct store *, const struct store_query *query,
+		const struct store_reader *reader, struct store_view *ret_view, struct err *e);
+};
+
 struct store_ops {
 	const char *name;
+	const struct store_jobs_ops *jobs; /* NULL: keeps no ledger (the memory store) */
 	enum store_outcome (*inspect)(struct store *, struct store_view *ret_view, struct err *e);
 	/* CAS on EXPECT; term = epoch = EPOCH, held, beat 0, executor emptied; history; migrates;
 	 * COMMIT, then floor. REASON is kept as the end of the previous term ("released",
@@ -113,8 +178,10 @@ struct store_ops {
 	 * death or watched a ttl). */
 	enum store_outcome (*force_release)(struct store *, const struct store_expect *expect,
 		struct store_view *ret_view, struct err *e);
+	/* One firing of an application's own scheduler. OWNER: 0, or a number that tells, when the
+	 * same is claimed again after an unknown outcome, that it is ours already. */
 	enum store_outcome (*claim)(struct store *, const char *program, int64_t term,
-		const char *job, int64_t fire_time_us, int attempt, struct err *e);
+		const char *job, int64_t fire_time_us, int attempt, int64_t owner, struct err *e);
 	/* Newest first; calls EACH until it returns false. */
 	enum store_outcome (*history)(struct store *, int limit,
 		bool (*each)(const struct store_executor *of, int64_t ended_us, const char *holder,

@@ -1,6 +1,7 @@
 #include "worker/lock/store_jobs.h"
 
 #include <assert.h>
+#include <string.h>
 
 const char *ledger_status_name(enum ledger_status s)
 {
@@ -24,6 +25,24 @@ const char *ledger_cause_name(enum ledger_cause c)
 
 	assert((size_t)c < LEDGER_CAUSE_COUNT);
 	return names[c];
+}
+
+enum ledger_status ledger_status_of(const char *name)
+{
+	for (int i = 0; i < LEDGER_STATUS_COUNT; i++) {
+		if (strcmp(name, ledger_status_name((enum ledger_status)i)) == 0)
+			return (enum ledger_status)i;
+	}
+	return LEDGER_CLAIMED;
+}
+
+enum ledger_cause ledger_cause_of(const char *name)
+{
+	for (int i = 0; i < LEDGER_CAUSE_COUNT; i++) {
+		if (strcmp(name, ledger_cause_name((enum ledger_cause)i)) == 0)
+			return (enum ledger_cause)i;
+	}
+	return LEDGER_BY_APPLICATION;
 }
 
 bool ledger_status_is_open(enum ledger_status s)

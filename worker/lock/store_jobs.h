@@ -65,6 +65,9 @@ enum ledger_cause {
 
 const char *ledger_status_name(enum ledger_status s);
 const char *ledger_cause_name(enum ledger_cause c);
+/* Back from the words; CLAIMED, APPLICATION for those of a later baton. */
+enum ledger_status ledger_status_of(const char *name);
+enum ledger_cause ledger_cause_of(const char *name);
 bool ledger_status_is_open(enum ledger_status s); /* queued, running */
 /* An end that people look for with --failed: not ok, skipped, claimed, cancelled, open. */
 bool ledger_status_is_failure(enum ledger_status s);
@@ -146,7 +149,8 @@ struct ledger_run {
 struct ledger_job {
 	char job[LEDGER_NAME_BYTES];
 	int64_t last_fire_us;   /* of its schedule, claimed or paused; 0 = never */
-	int64_t known_since_us; /* first declared; 0 = never */
+	int64_t known_since_us; /* first declared with its present schedule; 0 = never. What was due
+				 * before was not missed */
 	bool paused;
 	int64_t paused_us;
 };

@@ -21,6 +21,7 @@ struct claim_item {
 	char job[STORE_NAME_BYTES];
 	int64_t fire_time_us;
 	int attempt;
+	int64_t owner, term;
 };
 
 struct memory_database {
@@ -345,7 +346,7 @@ static bool is_executor(const struct store *s, const char *program, int64_t term
 }
 
 static enum store_outcome memory_claim(struct store *s, const char *program, int64_t term,
-	const char *job, int64_t fire_time_us, int attempt, struct err *e)
+	const char *job, int64_t fire_time_us, int attempt, int64_t owner, struct err *e)
 {
 	struct memory_database *d = s->private;
 	struct claim_item *c;
@@ -356,7 +357,9 @@ static enum store_outcome memory_claim(struct store *s, const char *program, int
 		c = &d->claims[i];
 		if (strcmp(c->job, job) == 0 && c->fire_time_us == fire_time_us &&
 			c->attempt == attempt)
-			return refuse(d, NULL, "claim a run", e);
+			return owner != 0 && c->owner == owner && c->term == term
+				       ? STORE_DONE
+				       : refuse(d, NULL, "claim a run", e);
 	}
 	if (!reserve((void **)&d->claims, d->claim_count, &d->claim_capacity, sizeof(*d->claims)))
 		return no_memory(e);
@@ -364,6 +367,8 @@ static enum store_outcome memory_claim(struct store *s, const char *program, int
 	COPY(c->job, job);
 	c->fire_time_us = fire_time_us;
 	c->attempt = attempt;
+	c->owner = owner;
+	c->term = term;
 	return STORE_DONE;
 }
 

@@ -12,6 +12,8 @@
 #include "worker/lock/fs.h"
 #include "worker/lock/migrations.h"
 
+struct sqlite3_stmt;
+
 /* Which file we hold the lock in; remembered from acquire (or, in a fresh keeper, from the first
  * inspect that shows our own row) until release. */
 struct held {
@@ -51,6 +53,10 @@ enum store_outcome session_begin_reading(
 /* One statement with its values: i = int64_t, t = text. Rows are ignored. RET_CHANGES may be
  * NULL. */
 int session_run(struct session *s, int *ret_changes, const char *sql, const char *types, ...);
+/* A statement that is stepped many times: reset, bind, one step. Values as above, and I = int64_t,
+ * 0 is NULL; E = int64_t, -1 is NULL; T = text, "" is NULL; b = pointer and size_t, a blob, NULL
+ * without bytes. SQLITE_ROW, SQLITE_DONE, or what failed. Values must live until the next step. */
+int session_step(struct sqlite3_stmt *statement, const char *types, ...);
 int session_read_view(struct session *s, struct store_view *ret_view);
 int session_history(struct session *s, int limit,
 	bool (*each)(const struct store_executor *of, int64_t ended_us, const char *holder,
@@ -60,5 +66,28 @@ int session_history(struct session *s, int limit,
  * otherwise roll back and answer STORE_REFUSED with the present row. RET_VIEW may be NULL. */
 enum store_outcome session_finish(
 	struct session *s, int rc, bool matched, struct store_view *ret_view, struct err *e);
+
+/* store_sql_upgrade.c: when the row is ours and the schema is older than this baton's, bring it up
+ * to date, a version per transaction. EPOCH as for session_begin. */
+enum store_outcome session_upgrade(struct store *store, int64_t epoch, struct err *e);
+
+/* Text of COLUMN, "" for NULL. */
+void session_text(char *out, size_t bytes, struct sqlite3_stmt *statement, int column);
+
+extern const struct store_jobs_ops store_sqlite_jobs;
+enum store_outcome sqlite_jobs_declare(
+	struct store *store, const struct ledger_declared *jobs, size_t count, struct err *e);
+enum store_outcome sqlite_jobs_pause(struct store *store, const char *job, bool paused,
+	const char *by, bool *ret_changed, struct err *e);
+enum store_outcome sqlite_jobs_request(struct store *store, const char *job, const char *by,
+	struct ledger_request *ret_request, struct err *e);
+enum store_outcome sqlite_jobs_answer(
+	struct store *store, int64_t request, bool withdraw, const char *reason, struct err *e);
+enum store_outcome sqlite_jobs_trim(struct store *store, int64_t keep_us, int64_t keep_count,
+	char cursor[LEDGER_NAME_BYTES], bool *ret_more, struct err *e);
+enum store_outcome sqlite_jobs_read(struct store *store, const struct store_query *query,
+	const struct store_reader *reader, struct store_view *ret_view, struct err *e);
+/* Ends the session (with nothing written) when the database has no ledger. */
+enum store_outcome sqlite_jobs_needs_ledger(struct session *s, struct err *e);
 
 #endif

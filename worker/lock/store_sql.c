@@ -151,6 +151,11 @@ static enum store_outcome sqlite_acquire(struct store *store, const struct store
 		remember(store, &view);
 		raise_floor(&s, &view, e);
 	}
+	/* The lock works on the version before, too: what fails here is done by the next one who
+	 * needs it. */
+	if (outcome == STORE_DONE && view.schema_version < STORE_SCHEMA_VERSION &&
+		session_upgrade(store, epoch, NULL) == STORE_DONE)
+		view.schema_version = STORE_SCHEMA_VERSION;
 	if (outcome == STORE_DONE || outcome == STORE_REFUSED)
 		*ret_view = view;
 	return outcome;
@@ -299,26 +304,20 @@ static enum store_outcome sqlite_force_release(struct store *store,
 }
 
 static enum store_outcome sqlite_claim(struct store *store, const char *program, int64_t term,
-	const char *job, int64_t fire_time_us, int attempt, struct err *e)
+	const char *job, int64_t fire_time_us, int attempt, int64_t owner, struct err *e)
 {
-	struct held *h = store->private;
-	struct session s;
-	enum store_outcome outcome = session_begin(&s, store, "claim a run", h->epoch, e);
-	int changes = 0, rc = 0;
+	struct ledger_claimant who = {.term = term, .owner = owner};
+	struct ledger_firing firing = {.status = LEDGER_CLAIMED, .cause = LEDGER_BY_APPLICATION};
+	struct ledger_claimed claimed;
+	enum store_outcome outcome;
 
-	if (outcome != STORE_DONE)
-		return outcome;
-	if (s.kind == SCHEMA_OURS)
-		rc = session_run(&s, &changes,
-			"INSERT INTO job_run(job, fire_time, attempt, term, started_at, status)"
-			" SELECT ?1, ?2, ?3, ?4, ?5, 'claimed' WHERE EXISTS (SELECT 1 FROM "
-			"executor,"
-			" scheduler_lock l WHERE program = ?6 AND executor.term = ?4 AND l.id = 1 "
-			"AND"
-			" l.state = 1 AND l.holder = ?7) ON CONFLICT DO NOTHING",
-			"tiiiitt", job, fire_time_us, (int64_t)attempt, term, session_wall_us(),
-			program, store->settings.instance);
-	outcome = session_finish(&s, rc, changes == 1, NULL, e);
+	snprintf(who.program, sizeof(who.program), "%s", program);
+	snprintf(firing.key.job, sizeof(firing.key.job), "%s", job);
+	firing.key.fire_time_us = fire_time_us;
+	firing.key.attempt = attempt;
+	outcome = store_sqlite_jobs.claim(store, &who, &firing, 1, &claimed, e);
+	if (outcome == STORE_DONE && claimed.answer == LEDGER_CLAIM_TAKEN)
+		outcome = STORE_REFUSED;
 	if (outcome == STORE_REFUSED)
 		err_set(e, ERR_REFUSED,
 			"the run of '%s' at %lld (attempt %d) is not '%s's under term %lld: it ran "
@@ -356,6 +355,7 @@ static void sqlite_close_store(struct store *store)
 
 static const struct store_ops sqlite_ops = {
 	.name = "sqlite",
+	.jobs = &store_sqlite_jobs,
 	.inspect = sqlite_inspect,
 	.acquire = sqlite_acquire,
 	.renew = sqlite_renew,

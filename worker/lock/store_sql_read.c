@@ -7,7 +7,7 @@
 
 #include "worker/lock/store_session.h"
 
-static void copy_text(char *out, size_t bytes, sqlite3_stmt *statement, int column)
+void session_text(char *out, size_t bytes, sqlite3_stmt *statement, int column)
 {
 	const unsigned char *text = sqlite3_column_text(statement, column);
 
@@ -19,16 +19,16 @@ static void take_row(sqlite3_stmt *q, struct store_row *r)
 	r->term = sqlite3_column_int64(q, 0);
 	r->epoch = sqlite3_column_int64(q, 1);
 	r->held = sqlite3_column_int64(q, 2) == 1;
-	copy_text(r->holder, sizeof(r->holder), q, 3);
+	session_text(r->holder, sizeof(r->holder), q, 3);
 	r->beat = sqlite3_column_int64(q, 4);
 	r->ttl_ms = sqlite3_column_int64(q, 5);
-	copy_text(r->boot_id, sizeof(r->boot_id), q, 6);
-	copy_text(r->machine_id, sizeof(r->machine_id), q, 7);
+	session_text(r->boot_id, sizeof(r->boot_id), q, 6);
+	session_text(r->machine_id, sizeof(r->machine_id), q, 7);
 	r->guard_ino = sqlite3_column_int64(q, 8);
 	r->pid1 = sqlite3_column_int64(q, 9) == 1;
 	r->pid = sqlite3_column_int64(q, 10);
-	copy_text(r->hostname, sizeof(r->hostname), q, 11);
-	copy_text(r->worker, sizeof(r->worker), q, 12);
+	session_text(r->hostname, sizeof(r->hostname), q, 11);
+	session_text(r->worker, sizeof(r->worker), q, 12);
 	r->created_at_us = sqlite3_column_int64(q, 13);
 	r->heartbeat_at_us = sqlite3_column_int64(q, 14);
 }
@@ -47,7 +47,7 @@ static int read_row(struct session *s, struct store_view *v)
 		return rc;
 	if (sqlite3_step(q) == SQLITE_ROW) {
 		take_row(q, &v->row);
-		copy_text(v->db_uuid, sizeof(v->db_uuid), q, 15);
+		session_text(v->db_uuid, sizeof(v->db_uuid), q, 15);
 	}
 	return sqlite3_finalize(q);
 }
@@ -63,8 +63,8 @@ static int read_executors(struct session *s, struct store_view *v)
 		return rc;
 	while (v->executor_count < STORE_EXECUTORS && sqlite3_step(q) == SQLITE_ROW) {
 		struct store_executor *x = &v->executors[v->executor_count++];
-		copy_text(x->program, sizeof(x->program), q, 0);
-		copy_text(x->worker, sizeof(x->worker), q, 1);
+		session_text(x->program, sizeof(x->program), q, 0);
+		session_text(x->worker, sizeof(x->worker), q, 1);
 		x->term = sqlite3_column_int64(q, 2);
 		x->pid = sqlite3_column_int64(q, 3);
 		x->since_us = sqlite3_column_int64(q, 4);
@@ -107,14 +107,14 @@ int session_history(struct session *s, int limit,
 	while (sqlite3_step(q) == SQLITE_ROW) {
 		struct store_executor of = {0};
 		char holder[STORE_ID_BYTES], hostname[STORE_NAME_BYTES], reason[64];
-		copy_text(of.program, sizeof(of.program), q, 0);
-		copy_text(of.worker, sizeof(of.worker), q, 1);
+		session_text(of.program, sizeof(of.program), q, 0);
+		session_text(of.worker, sizeof(of.worker), q, 1);
 		of.term = sqlite3_column_int64(q, 2);
 		of.pid = sqlite3_column_int64(q, 3);
 		of.since_us = sqlite3_column_int64(q, 4);
-		copy_text(holder, sizeof(holder), q, 6);
-		copy_text(hostname, sizeof(hostname), q, 7);
-		copy_text(reason, sizeof(reason), q, 8);
+		session_text(holder, sizeof(holder), q, 6);
+		session_text(hostname, sizeof(hostname), q, 7);
+		session_text(reason, sizeof(reason), q, 8);
 		if (!each(&of, sqlite3_column_int64(q, 5), holder, hostname, reason, context))
 			break;
 	}

@@ -17,6 +17,8 @@ import uuid
 from . import _sidefiles
 
 APPLICATION_ID, SCHEMA_VERSION = 0x4241544E, 1
+# Version 2 adds the ledger of jobs, and leaves the tables of the lock as they are.
+NEWEST_VERSION = 2
 LOCAL_FILE_SYSTEMS = frozenset((
     "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "ramfs", "overlay", "bcachefs",
     "reiserfs", "jfs", "nilfs2"))
@@ -164,10 +166,10 @@ class Store:
         """True = ours, False = an empty file."""
         application, = db.execute("PRAGMA application_id").fetchone()
         version, = db.execute("PRAGMA user_version").fetchone()
-        if application == APPLICATION_ID and version > SCHEMA_VERSION:
+        if application == APPLICATION_ID and version > NEWEST_VERSION:
             raise LockWrong(f"'{path}' has schema version {version} of a newer baton (this client "
-                            f"knows {SCHEMA_VERSION}): it is not written")
-        if application == APPLICATION_ID and version == SCHEMA_VERSION:
+                            f"knows {NEWEST_VERSION}): it is not written")
+        if application == APPLICATION_ID and version >= SCHEMA_VERSION:
             return True
         names = {name for name, in db.execute(
             "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")}
