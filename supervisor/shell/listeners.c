@@ -81,7 +81,8 @@ bool listeners_unapplied(
 {
 	const struct listener_slot *slot = listeners_find(s, c);
 
-	if (slot == NULL || c->family != AF_INET6 || slot->listener.v6only == c->v6only)
+	if (slot == NULL || c->family != AF_INET6 || slot->inherited ||
+		slot->listener.v6only == c->v6only)
 		return false;
 	snprintf(buf, bytes,
 		"[socket:%s] v6only: needs a restart of baton, not applied: it is fixed when a "

@@ -9,6 +9,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -363,6 +364,48 @@ int listener_open(struct listener *ret, const struct config_socket *s, struct er
 		return rc;
 	*ret = l;
 	return 0;
+}
+
+static void describe_unix(struct listener *l, const struct sockaddr_un *a, socklen_t bytes)
+{
+	int n = (int)bytes - (int)offsetof(struct sockaddr_un, sun_path);
+
+	if (n > 0 && a->sun_path[0] == '\0')
+		snprintf(l->text, sizeof(l->text), "unix:@%.*s", n - 1, a->sun_path + 1);
+	else
+		snprintf(l->text, sizeof(l->text), "unix:%.*s", n > 0 ? n : 0, a->sun_path);
+}
+
+int listener_adopt(struct listener *ret, int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t bytes = sizeof(address), int_bytes = sizeof(int);
+	int type = 0, listens = 0, v6only = 0;
+
+	*ret = (struct listener){.fd = -1, .backlog = SOMAXCONN};
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &int_bytes) != 0 || type != SOCK_STREAM ||
+		getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &int_bytes) != 0 || !listens ||
+		getsockname(fd, (struct sockaddr *)&address, &bytes) != 0)
+		return -1;
+	if (address.ss_family == AF_UNIX)
+		describe_unix(ret, (struct sockaddr_un *)&address, bytes);
+	else if (address.ss_family == AF_INET || address.ss_family == AF_INET6)
+		describe(ret, (struct sockaddr *)&address, bytes);
+	else
+		return -1;
+	if (address.ss_family == AF_INET6)
+		(void)getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &int_bytes);
+	ret->v6only = v6only != 0;
+	ret->fd = fd;
+	return 0;
+}
+
+void listener_set_nodelay(const struct listener *l, const struct config_socket *s)
+{
+	int on = s->nodelay;
+
+	if (strncmp(l->text, "unix:", 5) != 0)
+		(void)setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
 void listener_close(struct listener *l)

@@ -27,6 +27,10 @@ extern bool privileges_dropped; /* root was given up: said with a reserved port 
  * by pid N"), anything else than a socket is never removed. A port in use names who has it when
  * /proc tells (pid and name). Errors say what to do. */
 int listener_open(struct listener *ret, const struct config_socket *s, struct err *e);
+/* FD, which somebody else opened: no file of it is ever ours. Negative = no listening stream
+ * socket, RET->fd = -1. */
+int listener_adopt(struct listener *ret, int fd);
+void listener_set_nodelay(const struct listener *l, const struct config_socket *s);
 /* What a listener for S is recognised by, whatever the spelling: two with one key cannot both be
  * open. A port that the kernel chooses belongs to the name of its section. */
 void listener_key(const struct config_socket *s, char *buf, size_t bytes);

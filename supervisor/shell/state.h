@@ -313,6 +313,9 @@ void listeners_mend_one(struct supervisor *s, struct listener_slot *slot);
 int64_t listeners_deadline(const struct supervisor *s); /* 0 = none */
 void listeners_check(struct supervisor *s);             /* after events */
 
+/* inherit.c: before the loop; what the configuration has of it are slots then */
+int inherit_sockets(struct supervisor *s, struct err *e);
+
 /* privileges.c */
 bool privileges_needed(const struct config *c);
 /* Before the loop: binds the listeners, then becomes [baton] user for good. */

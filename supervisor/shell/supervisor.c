@@ -422,6 +422,10 @@ int supervisor_run(const struct run_options *o)
 		config_unref(s->booted);
 		return status;
 	}
+	if (inherit_sockets(s, &e) < 0) {
+		fprintf(stderr, "baton: cannot start: %s\n", e.text);
+		return 1;
+	}
 	if (o->detach && detach(s, &status) != 0)
 		return status;
 	raise_descriptors();
