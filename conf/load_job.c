@@ -9,7 +9,7 @@
 #include "conf/units.h"
 #include "conf/words.h"
 
-enum { JOB_LIMIT = 100000, JOB_NAME_BYTES = 200, RUNS_PER_CPU = 4 };
+enum { JOB_LIMIT = 100000, JOB_NAME_BYTES = 127, RUNS_PER_CPU = 4 };
 
 /* The job worker's own time for writing down how its jobs ended, beside theirs to stop. */
 #define STOP_MARGIN_NS (5 * UNITS_SECOND_NS)

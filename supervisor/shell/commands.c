@@ -185,6 +185,12 @@ static void do_scale(struct request *r)
 		fail(r, "refused", "that would be more workers than one supervisor can have");
 		return;
 	}
+	if (p->settings->hidden) {
+		fail(r, "refused",
+			"the built-in job worker is one process; [jobs] max_running says how "
+			"many jobs run at the same time");
+		return;
+	}
 	if (p->settings->executor == EXECUTOR_ONLY && to != 1) {
 		fail(r, "refused", "executor = only: it has one worker over all instances");
 		return;
@@ -433,6 +439,14 @@ static void do_is_executor(struct request *r)
 			p->name));
 }
 
+static void do_jobs_config(struct request *r)
+{
+	if (jobs_may_ask(r->s, control_peer_of(r->from)))
+		control_answer(r->from, r->id, jobs_document(r->s));
+	else
+		fail(r, "refused", "only the job worker of this instance may ask that");
+}
+
 static void do_version(struct request *r)
 {
 	control_answer(r->from, r->id,
@@ -456,6 +470,7 @@ static const struct {
 	{"wait", do_wait},
 	{"events", do_events},
 	{"is-executor", do_is_executor},
+	{"jobs-config", do_jobs_config},
 	{"version", do_version},
 };
 

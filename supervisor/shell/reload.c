@@ -189,6 +189,7 @@ static void adopt(struct supervisor *s, struct config *next, const enum diff_cla
 		logs_event(s->logs, LOGS_ERROR, "reload.log", NULL, 0,
 			"%s; the log goes on as before", err.text);
 	supervisor_post(s, &e);
+	jobs_reloaded(s);
 }
 
 /* The lock's own identity stays what it was: two instances reloaded minutes apart would lead two

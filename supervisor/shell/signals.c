@@ -93,7 +93,8 @@ static void stop_workers(struct supervisor *s, const char *name)
 	for (int i = 0; i < s->core.program_slots; i++) {
 		struct event e = {.kind = EVENT_STOP, .worker = -1, .program = i};
 
-		if (s->core.programs[i].used && !s->core.programs[i].leaving)
+		if (s->core.programs[i].used && !s->core.programs[i].leaving &&
+			!s->core.programs[i].settings->hidden)
 			supervisor_post(s, &e);
 	}
 }

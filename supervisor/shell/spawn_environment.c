@@ -215,6 +215,10 @@ int spawn_build_paths(struct spawn *sp)
 	sp->paths = calloc(count + 1, sizeof *sp->paths);
 	if (sp->paths == NULL)
 		return -1;
+	if (sp->settings->hidden) { /* ourselves, also when the file was replaced meanwhile */
+		sp->paths[0] = strdup("/proc/self/exe");
+		return sp->paths[0] != NULL ? 0 : -1;
+	}
 	if (strchr(name, '/') != NULL) {
 		sp->paths[0] = strdup(name);
 		return sp->paths[0] != NULL ? 0 : -1;

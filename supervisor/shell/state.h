@@ -360,6 +360,12 @@ int signals_watch(struct supervisor *s, struct err *e);
 /* standby.c: a candidate program that the holder lacks would have no executor: said once */
 void standby_compare_programs(struct supervisor *s);
 
+/* jobs.c: what the job worker is told */
+json_t *jobs_document(const struct supervisor *s);
+/* Only our own job worker, which runs as us: the document has environments in it. */
+bool jobs_may_ask(struct supervisor *s, const struct control_peer *peer);
+void jobs_reloaded(struct supervisor *s);
+
 /* hooks.c */
 void hooks_run(struct supervisor *s, const struct action *a);
 void hooks_end(struct supervisor *s);

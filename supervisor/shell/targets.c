@@ -38,7 +38,7 @@ static const struct program *used(const struct supervisor *s, int slot)
 static void add_all(struct supervisor *s, struct targets *t)
 {
 	for (int i = 0; i < s->core.program_slots; i++) {
-		if (used(s, i) != NULL)
+		if (used(s, i) != NULL && !used(s, i)->settings->hidden)
 			add(t, i, -1);
 	}
 }
@@ -129,7 +129,7 @@ static void list_programs(struct supervisor *s, char *buf, size_t bytes)
 	targets_release(&all);
 }
 
-bool targets_find_one(struct supervisor *s, const char *name, struct targets *t,
+static bool find_one(struct supervisor *s, const char *name, bool with_hidden, struct targets *t,
 	const char **ret_code, struct err *e)
 {
 	struct targets found = {NULL, 0};
@@ -170,10 +170,28 @@ bool targets_find_one(struct supervisor *s, const char *name, struct targets *t,
 		err_set(e, ERR_CONFIG, "'%.100s' could mean %s", name, list);
 		return false;
 	}
+	for (size_t i = 0; i < found.count && !with_hidden; i++) {
+		if (!s->core.programs[found.items[i].program].settings->hidden)
+			continue;
+		targets_release(&found);
+		*ret_code = "refused";
+		err_set(e, ERR_REFUSED,
+			"'%.100s' is the built-in job worker: it runs as long as the file has "
+			"[job:] sections; `baton jobs pause NAME` stops a job, `baton handoff "
+			"--away` moves all of them to another instance",
+			name);
+		return false;
+	}
 	for (size_t i = 0; i < found.count; i++)
 		add(t, found.items[i].program, found.items[i].worker);
 	targets_release(&found);
 	return true;
+}
+
+bool targets_find_one(struct supervisor *s, const char *name, struct targets *t,
+	const char **ret_code, struct err *e)
+{
+	return find_one(s, name, true, t, ret_code, e);
 }
 
 bool targets_find(struct supervisor *s, json_t *names, struct targets *t, const char **ret_code,
@@ -194,7 +212,7 @@ bool targets_find(struct supervisor *s, json_t *names, struct targets *t, const 
 	{
 		if (!json_is_string(name)) {
 			err_set(e, ERR_CONFIG, "targets must be strings");
-		} else if (targets_find_one(s, json_string_value(name), t, ret_code, e)) {
+		} else if (find_one(s, json_string_value(name), false, t, ret_code, e)) {
 			continue;
 		}
 		targets_release(t);

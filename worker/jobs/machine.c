@@ -1,0 +1,599 @@
+/* The job machine: the instance's side. Promotion, what the ledger says, demotion, the clock. */
+#include "worker/jobs/machine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/jobs/ledger.h"
+#include "worker/jobs/machine_internal.h"
+
+/* Before the supervisor's patience ends: what is not in the ledger by then is left to the
+ * successor, who finds it open. */
+#define LAST_WORD_NS (JOBS_SECOND_NS / 5)
+
+#define LOOK_ALL (LEDGER_LOOK_RUNS | LEDGER_LOOK_JOBS | LEDGER_LOOK_REQUESTS)
+
+static const char *const state_names[] = {
+#define X(id, name) [JOBS_##id] = name,
+	JOBS_STATES(X)
+#undef X
+};
+
+const char *jobs_state_name(enum jobs_state s)
+{
+	return state_names[s];
+}
+
+void jobs_init(struct jobs_machine *m, int64_t (*next)(const void *schedule, int64_t after_us),
+	void (*emit)(void *context, const struct jobs_action *a), void *context)
+{
+	*m = (struct jobs_machine){.run_free = -1,
+		.ready_head = -1,
+		.ready_tail = -1,
+		.max_running = 1,
+		.run_deadline_ns = JOBS_NEVER,
+		.look_ns = JOBS_NEVER,
+		.next = next,
+		.emit = emit,
+		.context = context};
+}
+
+void jobs_release(struct jobs_machine *m)
+{
+	free(m->jobs);
+	free(m->table);
+	free(m->heap);
+	free(m->runs);
+	memset(m, 0, sizeof *m);
+}
+
+void jobs_emit(struct jobs_machine *m, enum jobs_action_kind kind, const struct jobs_run *r,
+	enum ledger_status status, int64_t number)
+{
+	struct jobs_action a = {.kind = kind, .job = -1, .status = status, .number = number};
+
+	if (r != NULL) {
+		a.run = (struct jobs_ref){(int)(r - m->runs), r->serial};
+		a.job = r->job;
+	}
+	m->emit(m->context, &a);
+}
+
+void jobs_note(struct jobs_machine *m, int job, const char *text, int64_t number)
+{
+	struct jobs_action a = {.kind = JOBS_NOTE, .job = job, .text = text, .number = number};
+
+	m->emit(m->context, &a);
+}
+
+struct jobs_run *jobs_run_of(const struct jobs_machine *m, struct jobs_ref run)
+{
+	if (run.slot < 0 || run.slot >= m->run_slots || !m->runs[run.slot].used ||
+		m->runs[run.slot].serial != run.serial)
+		return NULL;
+	return &m->runs[run.slot];
+}
+
+/* --- the configuration --------------------------------------------------------------------- */
+static void table_put(int *table, int slots, uint64_t hash, int job)
+{
+	uint64_t at = hash & (uint64_t)(slots - 1);
+
+	while (table[at] >= 0)
+		at = (at + 1) & (uint64_t)(slots - 1);
+	table[at] = job;
+}
+
+int jobs_find(const struct jobs_machine *m, const char *name)
+{
+	uint64_t hash = jobs_hash(name), at;
+
+	if (m->table_slots == 0)
+		return -1;
+	for (at = hash & (uint64_t)(m->table_slots - 1); m->table[at] >= 0;
+		at = (at + 1) & (uint64_t)(m->table_slots - 1)) {
+		const struct jobs_job *j = &m->jobs[m->table[at]];
+
+		if (j->used && j->hash == hash && strcmp(j->name, name) == 0)
+			return m->table[at];
+	}
+	return -1;
+}
+
+/* Room for COUNT jobs beside those that are there, and a table with none in it. */
+static int make_room(struct jobs_machine *m, size_t count)
+{
+	int used = 0, slots, table_slots = 64;
+	struct jobs_job *jobs;
+	int *heap, *table;
+
+	for (int i = 0; i < m->job_slots; i++)
+		used += m->jobs[i].used;
+	slots = used + (int)count > m->job_slots ? used + (int)count : m->job_slots;
+	while (table_slots < 2 * slots)
+		table_slots *= 2;
+	jobs = realloc(m->jobs, (size_t)(slots + 1) * sizeof *jobs);
+	if (jobs != NULL)
+		m->jobs = jobs;
+	heap = jobs != NULL ? realloc(m->heap, (size_t)(slots + 1) * sizeof *heap) : NULL;
+	if (heap != NULL)
+		m->heap = heap;
+	table = heap != NULL ? malloc((size_t)table_slots * sizeof *table) : NULL;
+	if (table == NULL)
+		return ERR_SYSTEM;
+	memset(m->jobs + m->job_slots, 0, (size_t)(slots - m->job_slots) * sizeof *jobs);
+	for (int i = m->job_slots; i < slots; i++)
+		m->jobs[i].heap_at = -1;
+	m->job_slots = slots;
+	free(m->table);
+	m->table = table;
+	m->table_slots = table_slots;
+	memset(table, 0xff, (size_t)table_slots * sizeof *table);
+	for (int i = 0; i < m->job_slots; i++) {
+		if (m->jobs[i].used)
+			table_put(table, table_slots, m->jobs[i].hash, i);
+	}
+	return 0;
+}
+
+static int add_job(struct jobs_machine *m, const struct jobs_policy *p, int *free_from)
+{
+	int i = *free_from;
+	struct jobs_job *j;
+
+	while (m->jobs[i].used)
+		i++;
+	*free_from = i + 1;
+	j = &m->jobs[i];
+	*j = (struct jobs_job){.used = true, .heap_at = -1, .wait_head = -1, .wait_tail = -1};
+	snprintf(j->name, sizeof j->name, "%s", p->name);
+	j->hash = jobs_hash(j->name);
+	j->next_us = j->due_us = JOBS_NEVER;
+	table_put(m->table, m->table_slots, j->hash, i);
+	return i;
+}
+
+static bool fires_alike(const struct jobs_policy *a, const struct jobs_policy *b)
+{
+	return a->schedule_id == b->schedule_id && a->at_promotion == b->at_promotion &&
+	       a->enabled == b->enabled;
+}
+
+static void take_policy(struct jobs_machine *m, int job, const struct jobs_policy *p, bool is_new,
+	const struct jobs_now *now)
+{
+	struct jobs_job *j = &m->jobs[job];
+	bool same = !is_new && !j->gone && fires_alike(&j->policy, p);
+
+	j->policy = *p;
+	j->policy.name = j->name;
+	j->gone = false;
+	if (m->state != JOBS_LEADING)
+		return;
+	if (!same && (is_new || j->last_us < now->wall_us))
+		j->last_us = now->wall_us; /* it goes by its new schedule from now on */
+	jobs_aim(m, job);
+}
+
+static void drop_job(struct jobs_machine *m, int job, const struct jobs_now *now)
+{
+	m->jobs[job].gone = true;
+	jobs_heap_drop(m, job);
+	for (int i = 0; i < m->run_slots; i++) {
+		if (m->runs[i].used && m->runs[i].job == job)
+			jobs_run_handle(m, &m->runs[i], JOBS_RUN_EVENT_REMOVED, now);
+	}
+}
+
+/* Jobs that are gone and have nothing in work leave; only before a new table is made. */
+static void forget_gone(struct jobs_machine *m)
+{
+	for (int i = 0; i < m->job_slots; i++) {
+		struct jobs_job *j = &m->jobs[i];
+		bool in_work = false;
+
+		if (!j->used || !j->gone)
+			continue;
+		for (int k = 0; k < m->run_slots && !in_work; k++)
+			in_work = m->runs[k].used && m->runs[k].job == i;
+		j->used = in_work;
+	}
+}
+
+int jobs_configure(struct jobs_machine *m, const struct jobs_policy *policies, size_t count,
+	int max_running, const struct jobs_now *now)
+{
+	int free_from = 0;
+	bool *kept;
+
+	forget_gone(m);
+	if (make_room(m, count) < 0)
+		return ERR_SYSTEM;
+	kept = calloc((size_t)m->job_slots + 1, sizeof *kept);
+	if (kept == NULL)
+		return ERR_SYSTEM;
+	for (size_t i = 0; i < count; i++) {
+		int job = jobs_find(m, policies[i].name);
+		bool is_new = job < 0;
+
+		if (is_new)
+			job = add_job(m, &policies[i], &free_from);
+		kept[job] = true;
+		take_policy(m, job, &policies[i], is_new, now);
+	}
+	for (int i = 0; i < m->job_slots; i++) {
+		if (m->jobs[i].used && !m->jobs[i].gone && !kept[i])
+			drop_job(m, i, now);
+	}
+	free(kept);
+	m->max_running = max_running;
+	jobs_settle(m, now);
+	return 0;
+}
+
+/* --- promotion ----------------------------------------------------------------------------- */
+static void look(struct jobs_machine *m, unsigned what)
+{
+	if (m->look_what != 0) {
+		m->look_again = true;
+		return;
+	}
+	m->look_what = what;
+	m->look_ns = JOBS_NEVER;
+	jobs_emit(m, JOBS_LOOK, NULL, 0, what);
+}
+
+void jobs_promoted(struct jobs_machine *m, uint64_t term, const struct jobs_now *now)
+{
+	if (m->state != JOBS_IDLE) {
+		m->impossible += term != m->term;
+		return;
+	}
+	m->state = JOBS_RECOVERING;
+	m->term = term;
+	m->look_told = false;
+	m->busy_told = 0;
+	m->seen_wall_us = now->wall_us;
+	look(m, LOOK_ALL);
+}
+
+static bool is_in_work(const struct jobs_machine *m, int job, const struct ledger_key *key)
+{
+	for (int i = 0; i < m->run_slots; i++) {
+		const struct jobs_run *r = &m->runs[i];
+
+		if (r->used && r->job == job && r->fire_us == key->fire_time_us &&
+			r->attempt == key->attempt)
+			return true;
+	}
+	return false;
+}
+
+/* Runs that an earlier executor left open. One whose worker still lives is its own business: it is
+ * looked at again. */
+static void take_over(struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
+{
+	bool wait = false;
+
+	for (size_t i = 0; i < l->run_count; i++) {
+		int job = jobs_find(m, l->runs[i].key.job);
+
+		if (l->runs[i].owner == l->owner || job < 0 || m->jobs[job].gone ||
+			is_in_work(m, job, &l->runs[i].key))
+			continue;
+		if (l->alive[i])
+			wait = true;
+		else
+			jobs_run_adopt(m, job, &l->runs[i], now);
+	}
+	if (wait)
+		m->look_ns = now->boot_ns + JOBS_AGAIN_NS;
+}
+
+static void take_pauses(struct jobs_machine *m, const struct jobs_look *l)
+{
+	for (int i = 0; i < m->job_slots; i++)
+		m->jobs[i].paused = false;
+	for (size_t i = 0; i < l->job_count; i++) {
+		int job = jobs_find(m, l->jobs[i].job);
+
+		if (job >= 0)
+			m->jobs[job].paused = l->jobs[i].paused;
+	}
+}
+
+static bool is_requested(const struct jobs_machine *m, int64_t request)
+{
+	for (int i = 0; i < m->run_slots; i++) {
+		if (m->runs[i].used && m->runs[i].request == request)
+			return true;
+	}
+	return false;
+}
+
+static void take_requests(
+	struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
+{
+	for (size_t i = 0; i < l->request_count && m->run_count < JOBS_RUNS; i++) {
+		const struct ledger_request *q = &l->requests[i];
+		int job = jobs_find(m, q->job);
+
+		if (!q->pending || is_requested(m, q->id))
+			continue;
+		if (job < 0 || m->jobs[job].gone) {
+			struct jobs_action a = {.kind = JOBS_REFUSE, .job = -1, .number = q->id};
+
+			m->emit(m->context, &a);
+			continue;
+		}
+		jobs_fire(m, job, q->requested_us, LEDGER_BY_REQUEST, q->id, now);
+	}
+}
+
+/* From when on its firings count: the ledger's last one; a job that is seen for the first time has
+ * missed nothing. */
+static void take_last_firings(
+	struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
+{
+	for (int i = 0; i < m->job_slots; i++)
+		m->jobs[i].last_us = now->wall_us;
+	for (size_t i = 0; i < l->job_count; i++) {
+		const struct ledger_job *row = &l->jobs[i];
+		int job = jobs_find(m, row->job);
+
+		if (job < 0 || m->jobs[job].gone)
+			continue;
+		if (row->last_fire_us != 0)
+			m->jobs[job].last_us = row->last_fire_us;
+		else if (row->known_since_us != 0)
+			m->jobs[job].last_us = row->known_since_us;
+	}
+}
+
+static void begin_leading(
+	struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
+{
+	size_t strangers = 0;
+
+	for (size_t i = 0; i < l->job_count; i++)
+		strangers += jobs_find(m, l->jobs[i].job) < 0;
+	if (strangers > 0)
+		jobs_note(m, -1, "jobs that the ledger knows are not in this file",
+			(int64_t)strangers);
+	m->state = JOBS_LEADING;
+	take_last_firings(m, l, now);
+	for (int i = 0; i < m->job_slots; i++) {
+		struct jobs_job *j = &m->jobs[i];
+
+		if (!j->used || j->gone)
+			continue;
+		jobs_accept_clock(m, i, now);
+		jobs_aim(m, i);
+		if (j->policy.at_promotion && j->policy.enabled && m->run_count < JOBS_RUNS)
+			jobs_fire(m, i, now->wall_us, LEDGER_BY_PROMOTION, 0, now);
+	}
+	jobs_emit(m, JOBS_DECLARE, NULL, 0, 0);
+}
+
+void jobs_looked(struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
+{
+	m->look_what = 0;
+	m->look_told = false;
+	if (m->state == JOBS_RECOVERING || m->state == JOBS_LEADING) {
+		bool begins = m->state == JOBS_RECOVERING;
+
+		take_pauses(m, l);
+		if (begins) {
+			m->state = JOBS_LEADING; /* what is adopted may be started */
+			take_over(m, l, now);
+			begin_leading(m, l, now);
+		} else {
+			take_over(m, l, now);
+		}
+		take_requests(m, l, now);
+		if (m->look_again) {
+			m->look_again = false;
+			look(m, LOOK_ALL);
+		}
+	}
+	jobs_settle(m, now);
+}
+
+void jobs_look_failed(struct jobs_machine *m, const struct jobs_now *now)
+{
+	m->look_what = 0;
+	m->look_again = false;
+	if (m->state == JOBS_RECOVERING || m->state == JOBS_LEADING)
+		m->look_ns = now->boot_ns + JOBS_AGAIN_NS;
+	jobs_settle(m, now);
+}
+
+void jobs_rung(struct jobs_machine *m, const struct jobs_now *now)
+{
+	if (m->state == JOBS_LEADING || m->state == JOBS_RECOVERING)
+		look(m, LOOK_ALL);
+	jobs_settle(m, now);
+}
+
+/* --- demotion ------------------------------------------------------------------------------ */
+static void handle_all(struct jobs_machine *m, enum jobs_run_event e, const struct jobs_now *now)
+{
+	for (int i = 0; i < m->run_slots; i++) {
+		if (m->runs[i].used)
+			jobs_run_handle(m, &m->runs[i], e, now);
+	}
+}
+
+void jobs_demoted(
+	struct jobs_machine *m, int64_t grace_ns, int64_t most_ns, const struct jobs_now *now)
+{
+	bool sooner = m->state != JOBS_DRAINING || now->boot_ns + grace_ns < m->drain_by_ns;
+
+	if (m->state == JOBS_IDLE || (!sooner && most_ns != 0))
+		return;
+	m->state = JOBS_DRAINING;
+	m->look_ns = JOBS_NEVER;
+	m->look_again = false;
+	if (sooner)
+		m->drain_by_ns = now->boot_ns + grace_ns;
+	m->drain_most_ns = most_ns;
+	for (int i = 0; i < m->job_slots; i++)
+		jobs_heap_drop(m, i);
+	handle_all(m, JOBS_RUN_EVENT_WITHDRAW, now);
+	jobs_settle(m, now);
+}
+
+static void settle_draining(struct jobs_machine *m, const struct jobs_now *now)
+{
+	if (m->running > 0)
+		return;
+	if ((m->run_count > 0 || m->hooks > 0) && now->boot_ns < m->drain_by_ns - LAST_WORD_NS)
+		return;
+	for (int i = 0; i < m->run_slots; i++) {
+		if (m->runs[i].used)
+			jobs_run_free(m, &m->runs[i]);
+	}
+	m->ready_head = m->ready_tail = -1;
+	m->short_of_lease = false;
+	m->state = JOBS_IDLE;
+	m->hooks = 0; /* JOBS_DEMOTED: the caller ends them */
+	if (m->busy_told != 0) {
+		m->busy_told = 0;
+		jobs_emit(m, JOBS_BUSY, NULL, 0, 0);
+	}
+	jobs_emit(m, JOBS_DEMOTED, NULL, 0, (int64_t)m->term);
+}
+
+/* --- events of runs ------------------------------------------------------------------------ */
+static void of_run(struct jobs_machine *m, struct jobs_ref run, enum jobs_run_event e,
+	const struct jobs_now *now)
+{
+	struct jobs_run *r = jobs_run_of(m, run);
+
+	if (r != NULL)
+		jobs_run_handle(m, r, e, now);
+	jobs_settle(m, now);
+}
+
+void jobs_claimed(struct jobs_machine *m, struct jobs_ref run, enum ledger_answer answer,
+	enum ledger_status status, const struct jobs_now *now)
+{
+	struct jobs_run *r = jobs_run_of(m, run);
+
+	if (r == NULL)
+		return;
+	if (answer == LEDGER_CLAIM_PAUSED)
+		m->jobs[r->job].paused = true;
+	/* An earlier try of ours wrote the row; what it said then is what was asked for. */
+	(void)status;
+	of_run(m, run,
+		answer == LEDGER_CLAIM_DONE || answer == LEDGER_CLAIM_MINE ? JOBS_RUN_EVENT_CLAIMED
+									   : JOBS_RUN_EVENT_REFUSED,
+		now);
+}
+
+void jobs_recorded(
+	struct jobs_machine *m, struct jobs_ref run, bool refused, const struct jobs_now *now)
+{
+	of_run(m, run, refused ? JOBS_RUN_EVENT_REFUSED : JOBS_RUN_EVENT_RECORDED, now);
+}
+
+void jobs_unknown(struct jobs_machine *m, struct jobs_ref run, const struct jobs_now *now)
+{
+	of_run(m, run, JOBS_RUN_EVENT_UNKNOWN, now);
+}
+
+void jobs_ended(struct jobs_machine *m, struct jobs_ref run, int code, int signal,
+	const struct jobs_now *now)
+{
+	struct jobs_run *r = jobs_run_of(m, run);
+
+	if (r == NULL)
+		return;
+	r->code = signal != 0 ? -1 : code;
+	r->signal = signal;
+	of_run(m, run, JOBS_RUN_EVENT_ENDED, now);
+}
+
+void jobs_hook_ended(struct jobs_machine *m, const struct jobs_now *now)
+{
+	if (m->hooks > 0)
+		m->hooks--;
+	jobs_settle(m, now);
+}
+
+/* --- time ---------------------------------------------------------------------------------- */
+static void run_deadlines(struct jobs_machine *m, const struct jobs_now *now)
+{
+	if (m->run_deadline_ns > now->boot_ns)
+		return;
+	m->run_deadline_ns = JOBS_NEVER;
+	for (int i = 0; i < m->run_slots; i++) {
+		struct jobs_run *r = &m->runs[i];
+
+		if (r->used && r->deadline_ns <= now->boot_ns) {
+			r->deadline_ns = JOBS_NEVER;
+			jobs_run_handle(m, r, JOBS_RUN_EVENT_DEADLINE, now);
+		}
+		r = &m->runs[i];
+		if (r->used && r->deadline_ns < m->run_deadline_ns)
+			m->run_deadline_ns = r->deadline_ns;
+	}
+}
+
+static void check_clock(struct jobs_machine *m, const struct jobs_now *now)
+{
+	if (m->state == JOBS_LEADING && now->wall_us < m->seen_wall_us) {
+		for (int i = 0; i < m->job_slots; i++) {
+			if (m->jobs[i].heap_at >= 0)
+				jobs_accept_clock(m, i, now);
+		}
+	}
+	m->seen_wall_us = now->wall_us;
+}
+
+void jobs_settle(struct jobs_machine *m, const struct jobs_now *now)
+{
+	int64_t busy;
+
+	if (m->state == JOBS_LEADING)
+		jobs_pump(m, now);
+	busy = m->running + m->hooks;
+	if (busy != m->busy_told && m->state != JOBS_IDLE) {
+		m->busy_told = busy;
+		jobs_emit(m, JOBS_BUSY, NULL, 0, busy);
+	}
+	if (m->state == JOBS_DRAINING)
+		settle_draining(m, now);
+}
+
+void jobs_tick(struct jobs_machine *m, const struct jobs_now *now)
+{
+	run_deadlines(m, now);
+	check_clock(m, now);
+	if (m->look_ns <= now->boot_ns) {
+		m->look_ns = JOBS_NEVER;
+		look(m, LOOK_ALL);
+	}
+	if (m->state == JOBS_LEADING)
+		jobs_fire_due(m, now);
+	jobs_settle(m, now);
+}
+
+int64_t jobs_next_wall_us(const struct jobs_machine *m)
+{
+	if (m->state != JOBS_LEADING || m->heap_count == 0 || m->run_count >= JOBS_RUNS)
+		return JOBS_NEVER;
+	return m->jobs[m->heap[0]].due_us;
+}
+
+int64_t jobs_next_boot_ns(const struct jobs_machine *m)
+{
+	int64_t at = m->run_deadline_ns < m->look_ns ? m->run_deadline_ns : m->look_ns;
+
+	if (m->state == JOBS_DRAINING && (m->run_count > 0 || m->hooks > 0) &&
+		m->drain_by_ns - LAST_WORD_NS < at)
+		at = m->drain_by_ns - LAST_WORD_NS;
+	return at;
+}
