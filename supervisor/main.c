@@ -11,6 +11,7 @@
 #include "supervisor/shell/supervisor.h"
 #include "worker/deadman.h"
 #include "worker/jobs/ledger.h"
+#include "worker/jobs/runner.h"
 #include "worker/keeper.h"
 #include "worker/lock/guard.h"
 
@@ -208,6 +209,8 @@ int main(int argc, char **argv)
 		return deadman_main(argc, argv);
 	if (strcmp(name, "lock-waiter") == 0)
 		return waiter_main(argc, argv);
+	if (strcmp(name, "job-worker") == 0)
+		return job_worker_main(argc, argv);
 	if (strcmp(name, "job-ledger") == 0)
 		return ledger_main(argc, argv);
 	return command_line(argc, argv);

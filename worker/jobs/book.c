@@ -54,7 +54,7 @@ static void unknown(struct runner *r, struct batch *b)
 	b->id = 0;
 	b->refs = (struct ref_list){0};
 	for (size_t i = 0; i < refs.count; i++)
-		jobs_unknown(&r->machine, refs.items[i], &r->now);
+		machine_unknown(&r->machine, refs.items[i], &r->now);
 	free(refs.items);
 }
 
@@ -68,7 +68,7 @@ static void lost(struct runner *r, const char *text)
 	r->ledger_ns = r->now.boot_ns + AGAIN_NS;
 	if (r->look_id != 0) {
 		r->look_id = 0;
-		jobs_look_failed(&r->machine, &r->now);
+		machine_look_failed(&r->machine, &r->now);
 	}
 	unknown(r, &r->claim);
 	unknown(r, &r->update);
@@ -136,7 +136,7 @@ void book_bell(struct runner *r)
 	if (again)
 		watch_bell(r);
 	if (any)
-		jobs_rung(&r->machine, &r->now);
+		machine_rung(&r->machine, &r->now);
 }
 
 /* --- requests ------------------------------------------------------------------------------ */
@@ -161,7 +161,7 @@ static void send_claims(struct runner *r)
 	if (firings == NULL)
 		return;
 	for (size_t i = 0; i < count; i++) {
-		const struct jobs_run *run = jobs_run_of(&r->machine, r->claims.items[i]);
+		const struct jobs_run *run = machine_run_of(&r->machine, r->claims.items[i]);
 
 		if (run == NULL || !list_add(&r->claim.refs, r->claims.items[i]))
 			continue;
@@ -221,7 +221,7 @@ static void send_updates(struct runner *r)
 	for (; updates != NULL && outputs != NULL && done < count && bytes < OUTPUT_AT_ONCE;
 		done++) {
 		struct jobs_ref ref = r->updates.items[done];
-		const struct jobs_run *run = jobs_run_of(&r->machine, ref);
+		const struct jobs_run *run = machine_run_of(&r->machine, ref);
 
 		if (run == NULL || !list_add(&r->update.refs, ref))
 			continue;
@@ -294,7 +294,7 @@ static void claims_answered(struct runner *r, const struct ledger_reply *reply)
 	for (size_t i = 0; i < refs.count; i++) {
 		bool told = i < reply->claimed_count;
 
-		jobs_claimed(&r->machine, refs.items[i],
+		machine_claimed(&r->machine, refs.items[i],
 			told ? reply->claimed[i].answer : LEDGER_CLAIM_REFUSED,
 			told ? reply->claimed[i].status : LEDGER_QUEUED, &r->now);
 	}
@@ -312,7 +312,7 @@ static void updates_answered(struct runner *r, const struct ledger_reply *reply)
 	}
 	r->update = (struct batch){0};
 	for (size_t i = 0; i < refs.count; i++)
-		jobs_recorded(&r->machine, refs.items[i],
+		machine_recorded(&r->machine, refs.items[i],
 			i >= reply->updated_count || reply->updated[i] == LEDGER_UPDATE_REFUSED,
 			&r->now);
 	free(refs.items);
@@ -334,7 +334,7 @@ static void looked(struct runner *r, const struct ledger_reply *reply)
 	if (reply->outcome != STORE_DONE || alive == NULL) {
 		trouble(r, reply->text);
 		free(alive);
-		jobs_look_failed(&r->machine, &r->now);
+		machine_look_failed(&r->machine, &r->now);
 		return;
 	}
 	for (size_t i = 0; i < reply->run_count; i++) {
@@ -343,7 +343,7 @@ static void looked(struct runner *r, const struct ledger_reply *reply)
 			alive[i] = false;
 	}
 	look.alive = alive;
-	jobs_looked(&r->machine, &look, &r->now);
+	machine_looked(&r->machine, &look, &r->now);
 	free(alive);
 }
 
@@ -434,7 +434,7 @@ void book_tick(struct runner *r)
 		r->look_id = ledger_look(
 			&r->ledger, LEDGER_LOOK_RUNS | LEDGER_LOOK_JOBS | LEDGER_LOOK_REQUESTS);
 		if (r->look_id == 0)
-			jobs_look_failed(&r->machine, &r->now);
+			machine_look_failed(&r->machine, &r->now);
 	}
 	if (r->claim.id == 0 && r->claims.count > 0)
 		send_claims(r);

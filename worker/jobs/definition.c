@@ -209,7 +209,7 @@ static void read_policy(struct job_definition *d)
 		.name = d->name,
 		.definition = d,
 		.schedule = d,
-		.schedule_id = jobs_hash(d->text) * 31 + jobs_hash(d->timezone),
+		.schedule_id = machine_hash(d->text) * 31 + machine_hash(d->timezone),
 		.at_promotion = d->schedule.kind == SCHEDULE_PROMOTION,
 		.enabled = number(o, "enabled") != 0,
 		.on_failure = d->on_failure[0] != '\0',

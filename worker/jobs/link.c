@@ -95,7 +95,7 @@ static void promoted(struct runner *r, uint64_t term)
 		return;
 	}
 	say_term(r, CHANNEL_PROMOTED, term);
-	jobs_promoted(&r->machine, term, &r->now);
+	machine_promoted(&r->machine, term, &r->now);
 	runner_now(r); /* the lease counts from here on */
 }
 
@@ -110,7 +110,8 @@ static void demoted(struct runner *r, const struct channel_message *m)
 	}
 	if (m->term != r->machine.term)
 		return;
-	jobs_demoted(&r->machine, grace_ns, m->reason == CHANNEL_HANDOFF ? -1 : grace_ns, &r->now);
+	machine_demoted(
+		&r->machine, grace_ns, m->reason == CHANNEL_HANDOFF ? -1 : grace_ns, &r->now);
 }
 
 static void read_line(const char *line, void *context)
@@ -137,7 +138,7 @@ static void abandoned(struct runner *r)
 	r->channel_fd = -1;
 	task_kill_all(r);
 	r->stopping = true;
-	jobs_demoted(&r->machine, 0, 0, &r->now);
+	machine_demoted(&r->machine, 0, 0, &r->now);
 }
 
 void link_channel(struct runner *r)
@@ -220,8 +221,8 @@ static void take_set(struct runner *r, struct job_set *set)
 
 	for (size_t i = 0; policies != NULL && i < set->count; i++)
 		policies[i] = set->items[i]->policy;
-	if (policies == NULL ||
-		jobs_configure(&r->machine, policies, set->count, set->max_running, &r->now) < 0) {
+	if (policies == NULL || machine_configure(&r->machine, policies, set->count,
+					set->max_running, &r->now) < 0) {
 		free(policies);
 		job_set_release(set);
 		control_failed(r, "the jobs", "out of memory");

@@ -20,12 +20,12 @@ static const char *const state_names[] = {
 #undef X
 };
 
-const char *jobs_state_name(enum jobs_state s)
+const char *machine_state_name(enum jobs_state s)
 {
 	return state_names[s];
 }
 
-void jobs_init(struct jobs_machine *m, int64_t (*next)(const void *schedule, int64_t after_us),
+void machine_init(struct jobs_machine *m, int64_t (*next)(const void *schedule, int64_t after_us),
 	void (*emit)(void *context, const struct jobs_action *a), void *context)
 {
 	*m = (struct jobs_machine){.run_free = -1,
@@ -39,7 +39,7 @@ void jobs_init(struct jobs_machine *m, int64_t (*next)(const void *schedule, int
 		.context = context};
 }
 
-void jobs_release(struct jobs_machine *m)
+void machine_release(struct jobs_machine *m)
 {
 	free(m->jobs);
 	free(m->table);
@@ -48,7 +48,7 @@ void jobs_release(struct jobs_machine *m)
 	memset(m, 0, sizeof *m);
 }
 
-void jobs_emit(struct jobs_machine *m, enum jobs_action_kind kind, const struct jobs_run *r,
+void machine_emit(struct jobs_machine *m, enum jobs_action_kind kind, const struct jobs_run *r,
 	enum ledger_status status, int64_t number)
 {
 	struct jobs_action a = {.kind = kind, .job = -1, .status = status, .number = number};
@@ -60,14 +60,14 @@ void jobs_emit(struct jobs_machine *m, enum jobs_action_kind kind, const struct 
 	m->emit(m->context, &a);
 }
 
-void jobs_note(struct jobs_machine *m, int job, const char *text, int64_t number)
+void machine_note(struct jobs_machine *m, int job, const char *text, int64_t number)
 {
 	struct jobs_action a = {.kind = JOBS_NOTE, .job = job, .text = text, .number = number};
 
 	m->emit(m->context, &a);
 }
 
-struct jobs_run *jobs_run_of(const struct jobs_machine *m, struct jobs_ref run)
+struct jobs_run *machine_run_of(const struct jobs_machine *m, struct jobs_ref run)
 {
 	if (run.slot < 0 || run.slot >= m->run_slots || !m->runs[run.slot].used ||
 		m->runs[run.slot].serial != run.serial)
@@ -85,9 +85,9 @@ static void table_put(int *table, int slots, uint64_t hash, int job)
 	table[at] = job;
 }
 
-int jobs_find(const struct jobs_machine *m, const char *name)
+int machine_find(const struct jobs_machine *m, const char *name)
 {
-	uint64_t hash = jobs_hash(name), at;
+	uint64_t hash = machine_hash(name), at;
 
 	if (m->table_slots == 0)
 		return -1;
@@ -148,7 +148,7 @@ static int add_job(struct jobs_machine *m, const struct jobs_policy *p, int *fre
 	j = &m->jobs[i];
 	*j = (struct jobs_job){.used = true, .heap_at = -1, .wait_head = -1, .wait_tail = -1};
 	snprintf(j->name, sizeof j->name, "%s", p->name);
-	j->hash = jobs_hash(j->name);
+	j->hash = machine_hash(j->name);
 	j->next_us = j->due_us = JOBS_NEVER;
 	table_put(m->table, m->table_slots, j->hash, i);
 	return i;
@@ -173,16 +173,16 @@ static void take_policy(struct jobs_machine *m, int job, const struct jobs_polic
 		return;
 	if (!same && (is_new || j->last_us < now->wall_us))
 		j->last_us = now->wall_us; /* it goes by its new schedule from now on */
-	jobs_aim(m, job);
+	machine_aim(m, job);
 }
 
 static void drop_job(struct jobs_machine *m, int job, const struct jobs_now *now)
 {
 	m->jobs[job].gone = true;
-	jobs_heap_drop(m, job);
+	machine_heap_drop(m, job);
 	for (int i = 0; i < m->run_slots; i++) {
 		if (m->runs[i].used && m->runs[i].job == job)
-			jobs_run_handle(m, &m->runs[i], JOBS_RUN_EVENT_REMOVED, now);
+			machine_run_handle(m, &m->runs[i], JOBS_RUN_EVENT_REMOVED, now);
 	}
 }
 
@@ -201,7 +201,7 @@ static void forget_gone(struct jobs_machine *m)
 	}
 }
 
-int jobs_configure(struct jobs_machine *m, const struct jobs_policy *policies, size_t count,
+int machine_configure(struct jobs_machine *m, const struct jobs_policy *policies, size_t count,
 	int max_running, const struct jobs_now *now)
 {
 	int free_from = 0;
@@ -214,7 +214,7 @@ int jobs_configure(struct jobs_machine *m, const struct jobs_policy *policies, s
 	if (kept == NULL)
 		return ERR_SYSTEM;
 	for (size_t i = 0; i < count; i++) {
-		int job = jobs_find(m, policies[i].name);
+		int job = machine_find(m, policies[i].name);
 		bool is_new = job < 0;
 
 		if (is_new)
@@ -228,7 +228,7 @@ int jobs_configure(struct jobs_machine *m, const struct jobs_policy *policies, s
 	}
 	free(kept);
 	m->max_running = max_running;
-	jobs_settle(m, now);
+	machine_settle(m, now);
 	return 0;
 }
 
@@ -241,10 +241,10 @@ static void look(struct jobs_machine *m, unsigned what)
 	}
 	m->look_what = what;
 	m->look_ns = JOBS_NEVER;
-	jobs_emit(m, JOBS_LOOK, NULL, 0, what);
+	machine_emit(m, JOBS_LOOK, NULL, 0, what);
 }
 
-void jobs_promoted(struct jobs_machine *m, uint64_t term, const struct jobs_now *now)
+void machine_promoted(struct jobs_machine *m, uint64_t term, const struct jobs_now *now)
 {
 	if (m->state != JOBS_IDLE) {
 		m->impossible += term != m->term;
@@ -277,7 +277,7 @@ static void take_over(struct jobs_machine *m, const struct jobs_look *l, const s
 	bool wait = false;
 
 	for (size_t i = 0; i < l->run_count; i++) {
-		int job = jobs_find(m, l->runs[i].key.job);
+		int job = machine_find(m, l->runs[i].key.job);
 
 		if (l->runs[i].owner == l->owner || job < 0 || m->jobs[job].gone ||
 			is_in_work(m, job, &l->runs[i].key))
@@ -285,7 +285,7 @@ static void take_over(struct jobs_machine *m, const struct jobs_look *l, const s
 		if (l->alive[i])
 			wait = true;
 		else
-			jobs_run_adopt(m, job, &l->runs[i], now);
+			machine_run_adopt(m, job, &l->runs[i], now);
 	}
 	if (wait)
 		m->look_ns = now->boot_ns + JOBS_AGAIN_NS;
@@ -296,7 +296,7 @@ static void take_pauses(struct jobs_machine *m, const struct jobs_look *l)
 	for (int i = 0; i < m->job_slots; i++)
 		m->jobs[i].paused = false;
 	for (size_t i = 0; i < l->job_count; i++) {
-		int job = jobs_find(m, l->jobs[i].job);
+		int job = machine_find(m, l->jobs[i].job);
 
 		if (job >= 0)
 			m->jobs[job].paused = l->jobs[i].paused;
@@ -317,7 +317,7 @@ static void take_requests(
 {
 	for (size_t i = 0; i < l->request_count && m->run_count < JOBS_RUNS; i++) {
 		const struct ledger_request *q = &l->requests[i];
-		int job = jobs_find(m, q->job);
+		int job = machine_find(m, q->job);
 
 		if (!q->pending || is_requested(m, q->id))
 			continue;
@@ -327,7 +327,7 @@ static void take_requests(
 			m->emit(m->context, &a);
 			continue;
 		}
-		jobs_fire(m, job, q->requested_us, LEDGER_BY_REQUEST, q->id, now);
+		machine_fire(m, job, q->requested_us, LEDGER_BY_REQUEST, q->id, now);
 	}
 }
 
@@ -340,7 +340,7 @@ static void take_last_firings(
 		m->jobs[i].last_us = now->wall_us;
 	for (size_t i = 0; i < l->job_count; i++) {
 		const struct ledger_job *row = &l->jobs[i];
-		int job = jobs_find(m, row->job);
+		int job = machine_find(m, row->job);
 
 		if (job < 0 || m->jobs[job].gone)
 			continue;
@@ -357,9 +357,9 @@ static void begin_leading(
 	size_t strangers = 0;
 
 	for (size_t i = 0; i < l->job_count; i++)
-		strangers += jobs_find(m, l->jobs[i].job) < 0;
+		strangers += machine_find(m, l->jobs[i].job) < 0;
 	if (strangers > 0)
-		jobs_note(m, -1, "jobs that the ledger knows are not in this file",
+		machine_note(m, -1, "jobs that the ledger knows are not in this file",
 			(int64_t)strangers);
 	m->state = JOBS_LEADING;
 	take_last_firings(m, l, now);
@@ -368,15 +368,15 @@ static void begin_leading(
 
 		if (!j->used || j->gone)
 			continue;
-		jobs_accept_clock(m, i, now);
-		jobs_aim(m, i);
+		machine_accept_clock(m, i, now);
+		machine_aim(m, i);
 		if (j->policy.at_promotion && j->policy.enabled && m->run_count < JOBS_RUNS)
-			jobs_fire(m, i, now->wall_us, LEDGER_BY_PROMOTION, 0, now);
+			machine_fire(m, i, now->wall_us, LEDGER_BY_PROMOTION, 0, now);
 	}
-	jobs_emit(m, JOBS_DECLARE, NULL, 0, 0);
+	machine_emit(m, JOBS_DECLARE, NULL, 0, 0);
 }
 
-void jobs_looked(struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
+void machine_looked(struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
 {
 	m->look_what = 0;
 	m->look_told = false;
@@ -397,23 +397,23 @@ void jobs_looked(struct jobs_machine *m, const struct jobs_look *l, const struct
 			look(m, LOOK_ALL);
 		}
 	}
-	jobs_settle(m, now);
+	machine_settle(m, now);
 }
 
-void jobs_look_failed(struct jobs_machine *m, const struct jobs_now *now)
+void machine_look_failed(struct jobs_machine *m, const struct jobs_now *now)
 {
 	m->look_what = 0;
 	m->look_again = false;
 	if (m->state == JOBS_RECOVERING || m->state == JOBS_LEADING)
 		m->look_ns = now->boot_ns + JOBS_AGAIN_NS;
-	jobs_settle(m, now);
+	machine_settle(m, now);
 }
 
-void jobs_rung(struct jobs_machine *m, const struct jobs_now *now)
+void machine_rung(struct jobs_machine *m, const struct jobs_now *now)
 {
 	if (m->state == JOBS_LEADING || m->state == JOBS_RECOVERING)
 		look(m, LOOK_ALL);
-	jobs_settle(m, now);
+	machine_settle(m, now);
 }
 
 /* --- demotion ------------------------------------------------------------------------------ */
@@ -421,11 +421,11 @@ static void handle_all(struct jobs_machine *m, enum jobs_run_event e, const stru
 {
 	for (int i = 0; i < m->run_slots; i++) {
 		if (m->runs[i].used)
-			jobs_run_handle(m, &m->runs[i], e, now);
+			machine_run_handle(m, &m->runs[i], e, now);
 	}
 }
 
-void jobs_demoted(
+void machine_demoted(
 	struct jobs_machine *m, int64_t grace_ns, int64_t most_ns, const struct jobs_now *now)
 {
 	bool sooner = m->state != JOBS_DRAINING || now->boot_ns + grace_ns < m->drain_by_ns;
@@ -439,9 +439,9 @@ void jobs_demoted(
 		m->drain_by_ns = now->boot_ns + grace_ns;
 	m->drain_most_ns = most_ns;
 	for (int i = 0; i < m->job_slots; i++)
-		jobs_heap_drop(m, i);
+		machine_heap_drop(m, i);
 	handle_all(m, JOBS_RUN_EVENT_WITHDRAW, now);
-	jobs_settle(m, now);
+	machine_settle(m, now);
 }
 
 static void settle_draining(struct jobs_machine *m, const struct jobs_now *now)
@@ -452,7 +452,7 @@ static void settle_draining(struct jobs_machine *m, const struct jobs_now *now)
 		return;
 	for (int i = 0; i < m->run_slots; i++) {
 		if (m->runs[i].used)
-			jobs_run_free(m, &m->runs[i]);
+			machine_run_free(m, &m->runs[i]);
 	}
 	m->ready_head = m->ready_tail = -1;
 	m->short_of_lease = false;
@@ -460,26 +460,26 @@ static void settle_draining(struct jobs_machine *m, const struct jobs_now *now)
 	m->hooks = 0; /* JOBS_DEMOTED: the caller ends them */
 	if (m->busy_told != 0) {
 		m->busy_told = 0;
-		jobs_emit(m, JOBS_BUSY, NULL, 0, 0);
+		machine_emit(m, JOBS_BUSY, NULL, 0, 0);
 	}
-	jobs_emit(m, JOBS_DEMOTED, NULL, 0, (int64_t)m->term);
+	machine_emit(m, JOBS_DEMOTED, NULL, 0, (int64_t)m->term);
 }
 
 /* --- events of runs ------------------------------------------------------------------------ */
 static void of_run(struct jobs_machine *m, struct jobs_ref run, enum jobs_run_event e,
 	const struct jobs_now *now)
 {
-	struct jobs_run *r = jobs_run_of(m, run);
+	struct jobs_run *r = machine_run_of(m, run);
 
 	if (r != NULL)
-		jobs_run_handle(m, r, e, now);
-	jobs_settle(m, now);
+		machine_run_handle(m, r, e, now);
+	machine_settle(m, now);
 }
 
-void jobs_claimed(struct jobs_machine *m, struct jobs_ref run, enum ledger_answer answer,
+void machine_claimed(struct jobs_machine *m, struct jobs_ref run, enum ledger_answer answer,
 	enum ledger_status status, const struct jobs_now *now)
 {
-	struct jobs_run *r = jobs_run_of(m, run);
+	struct jobs_run *r = machine_run_of(m, run);
 
 	if (r == NULL)
 		return;
@@ -493,21 +493,21 @@ void jobs_claimed(struct jobs_machine *m, struct jobs_ref run, enum ledger_answe
 		now);
 }
 
-void jobs_recorded(
+void machine_recorded(
 	struct jobs_machine *m, struct jobs_ref run, bool refused, const struct jobs_now *now)
 {
 	of_run(m, run, refused ? JOBS_RUN_EVENT_REFUSED : JOBS_RUN_EVENT_RECORDED, now);
 }
 
-void jobs_unknown(struct jobs_machine *m, struct jobs_ref run, const struct jobs_now *now)
+void machine_unknown(struct jobs_machine *m, struct jobs_ref run, const struct jobs_now *now)
 {
 	of_run(m, run, JOBS_RUN_EVENT_UNKNOWN, now);
 }
 
-void jobs_ended(struct jobs_machine *m, struct jobs_ref run, int code, int signal,
+void machine_ended(struct jobs_machine *m, struct jobs_ref run, int code, int signal,
 	const struct jobs_now *now)
 {
-	struct jobs_run *r = jobs_run_of(m, run);
+	struct jobs_run *r = machine_run_of(m, run);
 
 	if (r == NULL)
 		return;
@@ -516,11 +516,11 @@ void jobs_ended(struct jobs_machine *m, struct jobs_ref run, int code, int signa
 	of_run(m, run, JOBS_RUN_EVENT_ENDED, now);
 }
 
-void jobs_hook_ended(struct jobs_machine *m, const struct jobs_now *now)
+void machine_hook_ended(struct jobs_machine *m, const struct jobs_now *now)
 {
 	if (m->hooks > 0)
 		m->hooks--;
-	jobs_settle(m, now);
+	machine_settle(m, now);
 }
 
 /* --- time ---------------------------------------------------------------------------------- */
@@ -534,7 +534,7 @@ static void run_deadlines(struct jobs_machine *m, const struct jobs_now *now)
 
 		if (r->used && r->deadline_ns <= now->boot_ns) {
 			r->deadline_ns = JOBS_NEVER;
-			jobs_run_handle(m, r, JOBS_RUN_EVENT_DEADLINE, now);
+			machine_run_handle(m, r, JOBS_RUN_EVENT_DEADLINE, now);
 		}
 		r = &m->runs[i];
 		if (r->used && r->deadline_ns < m->run_deadline_ns)
@@ -547,28 +547,28 @@ static void check_clock(struct jobs_machine *m, const struct jobs_now *now)
 	if (m->state == JOBS_LEADING && now->wall_us < m->seen_wall_us) {
 		for (int i = 0; i < m->job_slots; i++) {
 			if (m->jobs[i].heap_at >= 0)
-				jobs_accept_clock(m, i, now);
+				machine_accept_clock(m, i, now);
 		}
 	}
 	m->seen_wall_us = now->wall_us;
 }
 
-void jobs_settle(struct jobs_machine *m, const struct jobs_now *now)
+void machine_settle(struct jobs_machine *m, const struct jobs_now *now)
 {
 	int64_t busy;
 
 	if (m->state == JOBS_LEADING)
-		jobs_pump(m, now);
+		machine_pump(m, now);
 	busy = m->running + m->hooks;
 	if (busy != m->busy_told && m->state != JOBS_IDLE) {
 		m->busy_told = busy;
-		jobs_emit(m, JOBS_BUSY, NULL, 0, busy);
+		machine_emit(m, JOBS_BUSY, NULL, 0, busy);
 	}
 	if (m->state == JOBS_DRAINING)
 		settle_draining(m, now);
 }
 
-void jobs_tick(struct jobs_machine *m, const struct jobs_now *now)
+void machine_tick(struct jobs_machine *m, const struct jobs_now *now)
 {
 	run_deadlines(m, now);
 	check_clock(m, now);
@@ -577,18 +577,18 @@ void jobs_tick(struct jobs_machine *m, const struct jobs_now *now)
 		look(m, LOOK_ALL);
 	}
 	if (m->state == JOBS_LEADING)
-		jobs_fire_due(m, now);
-	jobs_settle(m, now);
+		machine_fire_due(m, now);
+	machine_settle(m, now);
 }
 
-int64_t jobs_next_wall_us(const struct jobs_machine *m)
+int64_t machine_next_wall_us(const struct jobs_machine *m)
 {
 	if (m->state != JOBS_LEADING || m->heap_count == 0 || m->run_count >= JOBS_RUNS)
 		return JOBS_NEVER;
 	return m->jobs[m->heap[0]].due_us;
 }
 
-int64_t jobs_next_boot_ns(const struct jobs_machine *m)
+int64_t machine_next_boot_ns(const struct jobs_machine *m)
 {
 	int64_t at = m->run_deadline_ns < m->look_ns ? m->run_deadline_ns : m->look_ns;
 

@@ -3,12 +3,12 @@
  *
  * What happened goes in by the functions below, each with the present time; what is to be done
  * comes out through `emit`, in order (it must not call back into the machine). The machine leads
- * while its worker is the executor: after jobs_promoted it asks for the ledger (JOBS_LOOK), takes
- * over what an earlier executor left, then runs firings until jobs_demoted.
+ * while its worker is the executor: after machine_promoted it asks for the ledger (JOBS_LOOK),
+ * takes over what an earlier executor left, then runs firings until machine_demoted.
  *
  * Memory: an entry for each job, and for each firing in work, at most JOBS_RUNS of them: while so
- * many are in work further firings wait. Allocation happens in jobs_configure and when more firings
- * are in work than ever before; when it fails, firings wait as well.
+ * many are in work further firings wait. Allocation happens in machine_configure and when more
+ * firings are in work than ever before; when it fails, firings wait as well.
  *
  * A firing is on time until its job's next one is due (within a minute), and for two seconds in any
  * case; later it counts as missed.
@@ -139,13 +139,13 @@ struct jobs_run {
 };
 
 enum jobs_action_kind {
-	JOBS_CLAIM,   /* run: jobs_claimed, or jobs_unknown */
-	JOBS_UPDATE,  /* run, status: jobs_recorded, or jobs_unknown */
-	JOBS_START,   /* run: jobs_ended comes in any case (also when it could not be started) */
+	JOBS_CLAIM,   /* run: machine_claimed, or machine_unknown */
+	JOBS_UPDATE,  /* run, status: machine_recorded, or machine_unknown */
+	JOBS_START,   /* run: machine_ended comes in any case (also when it could not be started) */
 	JOBS_STOP,    /* run, number = signal: to its whole tree */
 	JOBS_FORGET,  /* run: over, its slot is given anew */
-	JOBS_HOOK,    /* run: on_failure is to be started; jobs_hook_ended */
-	JOBS_LOOK,    /* number = enum ledger_look: jobs_looked, or jobs_look_failed */
+	JOBS_HOOK,    /* run: on_failure is to be started; machine_hook_ended */
+	JOBS_LOOK,    /* number = enum ledger_look: machine_looked, or machine_look_failed */
 	JOBS_REFUSE,  /* number = request, text: it will not be run */
 	JOBS_DECLARE, /* the jobs to the ledger: no answer is needed */
 	JOBS_BUSY,    /* number = commands that run */
@@ -193,19 +193,19 @@ struct jobs_machine {
 	void *context;
 };
 
-void jobs_init(struct jobs_machine *m, int64_t (*next)(const void *schedule, int64_t after_us),
+void machine_init(struct jobs_machine *m, int64_t (*next)(const void *schedule, int64_t after_us),
 	void (*emit)(void *context, const struct jobs_action *a), void *context);
-void jobs_release(struct jobs_machine *m);
+void machine_release(struct jobs_machine *m);
 
 /* What the configuration says now. Live: what runs goes on, firings go by the new schedules. 0, or
  * ERR_SYSTEM: out of memory, nothing has changed. */
-int jobs_configure(struct jobs_machine *m, const struct jobs_policy *policies, size_t count,
+int machine_configure(struct jobs_machine *m, const struct jobs_policy *policies, size_t count,
 	int max_running, const struct jobs_now *now);
 
-void jobs_promoted(struct jobs_machine *m, uint64_t term, const struct jobs_now *now);
+void machine_promoted(struct jobs_machine *m, uint64_t term, const struct jobs_now *now);
 /* GRACE_NS: within it `demoted` is to be said. MOST_NS: what a command gets of it before it is sent
  * TERM; -1 = its job's handoff_timeout. Called again: only ever sooner. */
-void jobs_demoted(
+void machine_demoted(
 	struct jobs_machine *m, int64_t grace_ns, int64_t most_ns, const struct jobs_now *now);
 
 /* The ledger. ALIVE[i]: the worker of RUNS[i] (another's) still lives. OWNER: ours. */
@@ -219,33 +219,34 @@ struct jobs_look {
 	size_t request_count;
 	int64_t owner;
 };
-void jobs_looked(struct jobs_machine *m, const struct jobs_look *look, const struct jobs_now *now);
-void jobs_look_failed(struct jobs_machine *m, const struct jobs_now *now);
+void machine_looked(
+	struct jobs_machine *m, const struct jobs_look *look, const struct jobs_now *now);
+void machine_look_failed(struct jobs_machine *m, const struct jobs_now *now);
 /* Something that the terminal or another instance did: look again. */
-void jobs_rung(struct jobs_machine *m, const struct jobs_now *now);
+void machine_rung(struct jobs_machine *m, const struct jobs_now *now);
 
-void jobs_claimed(struct jobs_machine *m, struct jobs_ref run, enum ledger_answer answer,
+void machine_claimed(struct jobs_machine *m, struct jobs_ref run, enum ledger_answer answer,
 	enum ledger_status status, const struct jobs_now *now);
-void jobs_recorded(
+void machine_recorded(
 	struct jobs_machine *m, struct jobs_ref run, bool refused, const struct jobs_now *now);
-void jobs_unknown(struct jobs_machine *m, struct jobs_ref run, const struct jobs_now *now);
+void machine_unknown(struct jobs_machine *m, struct jobs_ref run, const struct jobs_now *now);
 
 /* CODE -1: by SIGNAL; neither: it could not be started. */
-void jobs_ended(struct jobs_machine *m, struct jobs_ref run, int code, int signal,
+void machine_ended(struct jobs_machine *m, struct jobs_ref run, int code, int signal,
 	const struct jobs_now *now);
-void jobs_hook_ended(struct jobs_machine *m, const struct jobs_now *now);
+void machine_hook_ended(struct jobs_machine *m, const struct jobs_now *now);
 /* Time went by, or the clock was set. */
-void jobs_tick(struct jobs_machine *m, const struct jobs_now *now);
+void machine_tick(struct jobs_machine *m, const struct jobs_now *now);
 
 /* When to tick: JOBS_NEVER = not by itself. */
-int64_t jobs_next_wall_us(const struct jobs_machine *m);
-int64_t jobs_next_boot_ns(const struct jobs_machine *m);
+int64_t machine_next_wall_us(const struct jobs_machine *m);
+int64_t machine_next_boot_ns(const struct jobs_machine *m);
 
 /* For the caller: what is behind a reference (NULL: over), a job by its name (-1). */
-struct jobs_run *jobs_run_of(const struct jobs_machine *m, struct jobs_ref run);
-int jobs_find(const struct jobs_machine *m, const char *name);
-const char *jobs_state_name(enum jobs_state s);
-const char *jobs_run_state_name(enum jobs_run_state s);
-bool jobs_run_table_has(enum jobs_run_state s, enum jobs_run_event e);
+struct jobs_run *machine_run_of(const struct jobs_machine *m, struct jobs_ref run);
+int machine_find(const struct jobs_machine *m, const char *name);
+const char *machine_state_name(enum jobs_state s);
+const char *machine_run_state_name(enum jobs_run_state s);
+bool machine_run_table_has(enum jobs_run_state s, enum jobs_run_event e);
 
 #endif

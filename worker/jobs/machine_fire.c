@@ -7,7 +7,7 @@
 #define LATE_US    (60 * JOBS_SECOND_US)
 #define BURST      64 /* firings of one job in a row; then the other jobs' */
 
-uint64_t jobs_hash(const char *text)
+uint64_t machine_hash(const char *text)
 {
 	uint64_t hash = UINT64_C(14695981039346656037);
 
@@ -56,7 +56,7 @@ static void sift(struct jobs_machine *m, int at)
 	}
 }
 
-void jobs_heap_put(struct jobs_machine *m, int job)
+void machine_heap_put(struct jobs_machine *m, int job)
 {
 	if (m->jobs[job].heap_at < 0) {
 		assert(m->heap_count < m->job_slots);
@@ -65,7 +65,7 @@ void jobs_heap_put(struct jobs_machine *m, int job)
 	sift(m, m->jobs[job].heap_at);
 }
 
-void jobs_heap_drop(struct jobs_machine *m, int job)
+void machine_heap_drop(struct jobs_machine *m, int job)
 {
 	int at = m->jobs[job].heap_at;
 
@@ -97,7 +97,7 @@ static int64_t due_us(const struct jobs_job *j, int64_t fire_us)
 	return fire_us == JOBS_NEVER ? JOBS_NEVER : fire_us + jitter_us(j, fire_us);
 }
 
-void jobs_aim(struct jobs_machine *m, int job)
+void machine_aim(struct jobs_machine *m, int job)
 {
 	struct jobs_job *j = &m->jobs[job];
 	bool fires = j->used && !j->gone && j->policy.enabled && !j->policy.at_promotion;
@@ -105,32 +105,32 @@ void jobs_aim(struct jobs_machine *m, int job)
 	j->next_us = fires ? m->next(j->policy.schedule, j->last_us) : JOBS_NEVER;
 	j->due_us = due_us(j, j->next_us);
 	if (j->next_us == JOBS_NEVER)
-		jobs_heap_drop(m, job);
+		machine_heap_drop(m, job);
 	else
-		jobs_heap_put(m, job);
+		machine_heap_put(m, job);
 }
 
 /* --- what fires ---------------------------------------------------------------------------- */
 static void record(struct jobs_machine *m, int job, int64_t fire_us, enum ledger_cause cause,
 	enum ledger_status status, int64_t request)
 {
-	struct jobs_run *r = jobs_run_new(m, job, fire_us, 1, cause, status);
+	struct jobs_run *r = machine_run_new(m, job, fire_us, 1, cause, status);
 
 	if (r == NULL)
 		return; /* the callers have looked: this is out of memory */
 	r->request = request;
-	jobs_run_claim(m, r);
+	machine_run_claim(m, r);
 }
 
 static void replace_others(struct jobs_machine *m, int job, const struct jobs_now *now)
 {
 	for (int i = 0; i < m->run_slots; i++) {
 		if (m->runs[i].used && m->runs[i].job == job)
-			jobs_run_handle(m, &m->runs[i], JOBS_RUN_EVENT_REPLACED, now);
+			machine_run_handle(m, &m->runs[i], JOBS_RUN_EVENT_REPLACED, now);
 	}
 }
 
-void jobs_fire(struct jobs_machine *m, int job, int64_t fire_us, enum ledger_cause cause,
+void machine_fire(struct jobs_machine *m, int job, int64_t fire_us, enum ledger_cause cause,
 	int64_t request, const struct jobs_now *now)
 {
 	struct jobs_job *j = &m->jobs[job];
@@ -144,7 +144,7 @@ void jobs_fire(struct jobs_machine *m, int job, int64_t fire_us, enum ledger_cau
 			replace_others(m, job, now);
 	}
 	/* One commit less when it can start as soon as it is claimed. */
-	if (as == LEDGER_QUEUED && m->ready_head < 0 && jobs_run_has_place(m, job))
+	if (as == LEDGER_QUEUED && m->ready_head < 0 && machine_run_has_place(m, job))
 		as = LEDGER_RUNNING;
 	record(m, job, fire_us, cause, as, request);
 }
@@ -181,9 +181,9 @@ static void fire_next(struct jobs_machine *m, int job, const struct jobs_now *no
 	if (j->paused) /* the ledger passes it over, and remembers that */
 		record(m, job, fire_us, LEDGER_BY_SCHEDULE, LEDGER_QUEUED, 0);
 	else if (!is_missed(m, j, following_us, now))
-		jobs_fire(m, job, fire_us, LEDGER_BY_SCHEDULE, 0, now);
+		machine_fire(m, job, fire_us, LEDGER_BY_SCHEDULE, 0, now);
 	else if (catches_up(j, following_us, now))
-		jobs_fire(m, job, fire_us, LEDGER_BY_CATCH_UP, 0, now);
+		machine_fire(m, job, fire_us, LEDGER_BY_CATCH_UP, 0, now);
 	else
 		record(m, job, fire_us, LEDGER_BY_SCHEDULE, LEDGER_MISSED, 0);
 	j = &m->jobs[job];
@@ -194,18 +194,18 @@ static void fire_next(struct jobs_machine *m, int job, const struct jobs_now *no
 
 /* Whoever set the clock back by hours meant it: else a job whose last firing lies in a year that
  * was wrong would wait for that year. Less than that is waited for, so that nothing runs twice. */
-void jobs_accept_clock(struct jobs_machine *m, int job, const struct jobs_now *now)
+void machine_accept_clock(struct jobs_machine *m, int job, const struct jobs_now *now)
 {
 	struct jobs_job *j = &m->jobs[job];
 
 	if (j->last_us <= now->wall_us + 3 * JOBS_LOOKBACK_US)
 		return;
-	jobs_note(m, job,
+	machine_note(m, job,
 		"its last firing lies more than three hours ahead of the clock: it goes "
 		"by the clock from now on",
 		(j->last_us - now->wall_us) / JOBS_SECOND_US);
 	j->last_us = now->wall_us;
-	jobs_aim(m, job);
+	machine_aim(m, job);
 }
 
 /* Firings too long ago are not looked at one by one. */
@@ -218,13 +218,13 @@ static void forget_long_ago(struct jobs_machine *m, int job, const struct jobs_n
 		back = JOBS_LOOKBACK_US;
 	if (j->due_us >= now->wall_us - back || j->next_us >= now->wall_us - back)
 		return;
-	jobs_note(m, job, "firings were missed longer ago than missed_limit: not in the history",
+	machine_note(m, job, "firings were missed longer ago than missed_limit: not in the history",
 		(now->wall_us - j->due_us) / JOBS_SECOND_US);
 	j->last_us = now->wall_us - back;
-	jobs_aim(m, job);
+	machine_aim(m, job);
 }
 
-void jobs_fire_due(struct jobs_machine *m, const struct jobs_now *now)
+void machine_fire_due(struct jobs_machine *m, const struct jobs_now *now)
 {
 	while (m->heap_count > 0 && due_at(m, 0) <= now->wall_us && m->run_count < JOBS_RUNS) {
 		int job = m->heap[0];
@@ -236,8 +236,8 @@ void jobs_fire_due(struct jobs_machine *m, const struct jobs_now *now)
 			i++)
 			fire_next(m, job, now);
 		if (m->jobs[job].next_us == JOBS_NEVER)
-			jobs_heap_drop(m, job);
+			machine_heap_drop(m, job);
 		else
-			jobs_heap_put(m, job);
+			machine_heap_put(m, job);
 	}
 }

@@ -14,7 +14,7 @@ static const char *const state_names[] = {
 #undef X
 };
 
-const char *jobs_run_state_name(enum jobs_run_state s)
+const char *machine_run_state_name(enum jobs_run_state s)
 {
 	return state_names[s];
 }
@@ -51,7 +51,7 @@ static bool grow(struct jobs_machine *m)
 	return true;
 }
 
-struct jobs_run *jobs_run_new(struct jobs_machine *m, int job, int64_t fire_us, int attempt,
+struct jobs_run *machine_run_new(struct jobs_machine *m, int job, int64_t fire_us, int attempt,
 	enum ledger_cause cause, enum ledger_status as)
 {
 	struct jobs_run *r;
@@ -150,7 +150,7 @@ static void append(struct jobs_machine *m, struct jobs_run *r, int *head, int *t
 }
 
 /* Over: the slot is given anew. The end of a job that was taken out of the file. */
-void jobs_run_free(struct jobs_machine *m, struct jobs_run *r)
+void machine_run_free(struct jobs_machine *m, struct jobs_run *r)
 {
 	struct jobs_job *j = job_of(m, r);
 
@@ -162,7 +162,7 @@ void jobs_run_free(struct jobs_machine *m, struct jobs_run *r)
 	if (r->state != JOBS_RUN_ENDING)
 		leave_job(m, r);
 	enter(m, r, JOBS_RUN_ENDING);
-	jobs_emit(m, JOBS_FORGET, r, r->status, 0);
+	machine_emit(m, JOBS_FORGET, r, r->status, 0);
 	r->used = false;
 	r->next = m->run_free;
 	m->run_free = slot_of(m, r);
@@ -170,21 +170,21 @@ void jobs_run_free(struct jobs_machine *m, struct jobs_run *r)
 }
 
 /* --- what is asked of the ledger ----------------------------------------------------------- */
-void jobs_run_claim(struct jobs_machine *m, struct jobs_run *r)
+void machine_run_claim(struct jobs_machine *m, struct jobs_run *r)
 {
 	r->asked = true;
-	jobs_emit(m, JOBS_CLAIM, r, r->status, 0);
+	machine_emit(m, JOBS_CLAIM, r, r->status, 0);
 }
 
 static void update(struct jobs_machine *m, struct jobs_run *r, enum ledger_status status)
 {
 	r->asked = true;
 	r->status = status;
-	jobs_emit(m, JOBS_UPDATE, r, status, 0);
+	machine_emit(m, JOBS_UPDATE, r, status, 0);
 }
 
 /* --- its turn ------------------------------------------------------------------------------ */
-bool jobs_run_has_place(const struct jobs_machine *m, int job)
+bool machine_run_has_place(const struct jobs_machine *m, int job)
 {
 	const struct jobs_job *j = &m->jobs[job];
 
@@ -192,7 +192,7 @@ bool jobs_run_has_place(const struct jobs_machine *m, int job)
 	       (j->policy.overlap == OVERLAP_ALLOW || (j->active == 0 && j->wait_head < 0));
 }
 
-void jobs_run_wait(struct jobs_machine *m, struct jobs_run *r)
+void machine_run_wait(struct jobs_machine *m, struct jobs_run *r)
 {
 	enter(m, r, JOBS_RUN_QUEUED);
 	append(m, r, &job_of(m, r)->wait_head, &job_of(m, r)->wait_tail);
@@ -225,7 +225,7 @@ static void start(struct jobs_machine *m, struct jobs_run *r, const struct jobs_
 	r->started_us = now->wall_us;
 	if (p->timeout_ns > 0)
 		set_deadline(m, r, now->boot_ns + p->timeout_ns);
-	jobs_emit(m, JOBS_START, r, LEDGER_RUNNING, 0);
+	machine_emit(m, JOBS_START, r, LEDGER_RUNNING, 0);
 }
 
 static bool lease_allows(const struct jobs_now *now)
@@ -258,7 +258,7 @@ static void start_ready(struct jobs_machine *m, const struct jobs_now *now)
 }
 
 /* Start what may start: in the order of the claims, no two of a job unless that is allowed. */
-void jobs_pump(struct jobs_machine *m, const struct jobs_now *now)
+void machine_pump(struct jobs_machine *m, const struct jobs_now *now)
 {
 	start_ready(m, now);
 	while (m->ready_head >= 0 && m->active < m->max_running) {
@@ -298,13 +298,13 @@ static bool again(struct jobs_machine *m, struct jobs_run *r, enum ledger_cause 
 {
 	int64_t fire_us = r->fire_us;
 	int attempt = r->attempt + 1, slot = slot_of(m, r);
-	struct jobs_run *next = jobs_run_new(m, r->job, fire_us, attempt, cause, LEDGER_QUEUED);
+	struct jobs_run *next = machine_run_new(m, r->job, fire_us, attempt, cause, LEDGER_QUEUED);
 
 	if (next == NULL)
 		return false;
 	next->request = m->runs[slot].request;
 	next->reason = m->runs[slot].reason;
-	jobs_run_claim(m, next);
+	machine_run_claim(m, next);
 	return true;
 }
 
@@ -334,7 +334,7 @@ static void finish(struct jobs_machine *m, int slot, enum ledger_status status)
 	if (is_failure(status) && !retried && m->jobs[job].policy.on_failure &&
 		m->state != JOBS_IDLE) {
 		m->hooks++;
-		jobs_emit(m, JOBS_HOOK, r, status, 0);
+		machine_emit(m, JOBS_HOOK, r, status, 0);
 	}
 	if (m->state == JOBS_LEADING)
 		release_waiting(m, job);
@@ -410,17 +410,17 @@ static void claimed(struct jobs_machine *m, struct jobs_run *r, const struct job
 		set_deadline(
 			m, r, now->boot_ns + backoff_ns(&job_of(m, r)->policy, r->attempt - 1));
 	} else if (r->status == LEDGER_QUEUED && leads) {
-		jobs_run_wait(m, r);
+		machine_run_wait(m, r);
 		release_waiting(m, r->job);
 	} else {
-		jobs_run_free(m, r); /* written down only, or another's to start */
+		machine_run_free(m, r); /* written down only, or another's to start */
 	}
 }
 
 static void waited(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
 {
 	(void)now;
-	jobs_run_wait(m, r);
+	machine_run_wait(m, r);
 	release_waiting(m, r->job);
 }
 
@@ -441,7 +441,7 @@ static void forget(struct jobs_machine *m, struct jobs_run *r, const struct jobs
 	int job = r->job;
 
 	(void)now;
-	jobs_run_free(m, r);
+	machine_run_free(m, r);
 	if (m->state == JOBS_LEADING)
 		release_waiting(m, job);
 }
@@ -455,7 +455,7 @@ static void claim_deadline(struct jobs_machine *m, struct jobs_run *r, const str
 {
 	(void)now;
 	if (!r->asked)
-		jobs_run_claim(m, r);
+		machine_run_claim(m, r);
 }
 
 static void update_deadline(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
@@ -472,7 +472,7 @@ static void stop(struct jobs_machine *m, struct jobs_run *r, enum ledger_status 
 	r->stopped_as = as;
 	r->killed = false;
 	set_deadline(m, r, now->boot_ns + job_of(m, r)->policy.stop_ns);
-	jobs_emit(m, JOBS_STOP, r, as, 15);
+	machine_emit(m, JOBS_STOP, r, as, 15);
 }
 
 /* Its timeout, or the end of the time that a demotion left. */
@@ -488,7 +488,7 @@ static void stopping_deadline(
 {
 	r->killed = true;
 	set_deadline(m, r, now->boot_ns + KILL_AGAIN_NS);
-	jobs_emit(m, JOBS_STOP, r, r->stopped_as, 9);
+	machine_emit(m, JOBS_STOP, r, r->stopped_as, 9);
 }
 
 static void replaced(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
@@ -516,7 +516,7 @@ static void ended(struct jobs_machine *m, struct jobs_run *r, const struct jobs_
 static void withdraw_claimed(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
 {
 	(void)now;
-	jobs_run_free(m, r); /* its row says queued: the successor adopts it */
+	machine_run_free(m, r); /* its row says queued: the successor adopts it */
 }
 
 static void withdraw_ready(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
@@ -601,12 +601,12 @@ static const struct rule rules[JOBS_RUN_STATE_COUNT][JOBS_RUN_EVENT_COUNT] = {
 };
 /* clang-format on */
 
-bool jobs_run_table_has(enum jobs_run_state s, enum jobs_run_event e)
+bool machine_run_table_has(enum jobs_run_state s, enum jobs_run_event e)
 {
 	return rules[s][e].run != NULL;
 }
 
-void jobs_run_handle(struct jobs_machine *m, struct jobs_run *r, enum jobs_run_event e,
+void machine_run_handle(struct jobs_machine *m, struct jobs_run *r, enum jobs_run_event e,
 	const struct jobs_now *now)
 {
 	if (rules[r->state][e].run == NULL) {
@@ -619,10 +619,10 @@ void jobs_run_handle(struct jobs_machine *m, struct jobs_run *r, enum jobs_run_e
 }
 
 /* --- what an earlier executor left --------------------------------------------------------- */
-void jobs_run_adopt(
+void machine_run_adopt(
 	struct jobs_machine *m, int job, const struct ledger_run *row, const struct jobs_now *now)
 {
-	struct jobs_run *r = jobs_run_new(
+	struct jobs_run *r = machine_run_new(
 		m, job, row->key.fire_time_us, row->key.attempt, row->cause, LEDGER_QUEUED);
 
 	if (r == NULL)
@@ -631,7 +631,7 @@ void jobs_run_adopt(
 	r->owner = row->owner;
 	r->by_term = (int64_t)m->term;
 	if (row->status == LEDGER_QUEUED) {
-		jobs_run_wait(m, r);
+		machine_run_wait(m, r);
 		release_waiting(m, job);
 		return;
 	}

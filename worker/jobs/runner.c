@@ -127,8 +127,8 @@ static void least(int64_t *at, int64_t other)
 
 static void set_timers(struct runner *r)
 {
-	int64_t wall_us = jobs_next_wall_us(&r->machine);
-	int64_t boot_ns = jobs_next_boot_ns(&r->machine);
+	int64_t wall_us = machine_next_wall_us(&r->machine);
+	int64_t boot_ns = machine_next_boot_ns(&r->machine);
 	struct itimerspec t = {0};
 
 	least(&boot_ns, link_next_ns(r));
@@ -172,7 +172,7 @@ static void signalled(struct runner *r)
 		if (info[i].ssi_signo != SIGTERM)
 			continue;
 		r->stopping = true; /* what runs is sent TERM now */
-		jobs_demoted(&r->machine, STOP_NS, 0, &r->now);
+		machine_demoted(&r->machine, STOP_NS, 0, &r->now);
 	}
 	task_reap(r);
 }
@@ -228,7 +228,7 @@ static void run(struct runner *r)
 
 		runner_now(r);
 		task_deliver(r);
-		jobs_tick(&r->machine, &r->now);
+		machine_tick(&r->machine, &r->now);
 		task_tick(r);
 		task_deliver(r);
 		book_tick(r);
@@ -325,7 +325,7 @@ int job_worker_main(int argc, char **argv)
 	r.status_ns = INT64_MIN / 2;
 	r.log.fd = STDOUT_FILENO;
 	ledger_init(&r.ledger);
-	jobs_init(&r.machine, job_definition_next, emit, &r);
+	machine_init(&r.machine, job_definition_next, emit, &r);
 	if (open_all(&r, &e) < 0) {
 		fprintf(stderr, "jobs | %s\n", e.text);
 		return 1;

@@ -342,7 +342,7 @@ static void start_now(struct runner *r, struct task *t, int index, const struct 
 
 void task_start(struct runner *r, const struct jobs_action *a, bool hook)
 {
-	const struct jobs_run *run = jobs_run_of(&r->machine, a->run);
+	const struct jobs_run *run = machine_run_of(&r->machine, a->run);
 	struct task *before = hook ? task_find(r, a->run) : NULL, *t;
 	int index;
 
@@ -576,17 +576,17 @@ void task_deliver(struct runner *r)
 					t->definition->name, t->failure[0] != '\0' ? ": " : "",
 					t->failure);
 			free_task(r, t);
-			jobs_hook_ended(&r->machine, &r->now);
+			machine_hook_ended(&r->machine, &r->now);
 			continue;
 		}
-		run = jobs_run_of(&r->machine, t->run);
+		run = machine_run_of(&r->machine, t->run);
 		if (run == NULL) { /* given up at the end of a demotion */
 			task_forget(r, t->run);
 			continue;
 		}
 		say_failure(r, t, run);
 		r->ended++;
-		jobs_ended(&r->machine, t->run, t->code, t->signal, &r->now);
+		machine_ended(&r->machine, t->run, t->code, t->signal, &r->now);
 	}
 }
 
