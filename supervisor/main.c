@@ -28,8 +28,9 @@ static const struct cli_command commands[] = {
 		 CLI_BIT(PRESET) | CLI_BIT(NAME) | CLI_BIT(PRINT_CONFIG), 0, -1},
 	{"check", cli_check, "read and validate the configuration",
 	 "\nExit status 78 when it has errors. With --dump --json every setting has its\n"
-	 "value, file, line, and whether it is the default.",
-	 CLI_BIT(CONFIG) | DIALECT | CLI_BIT(DUMP) | CLI_BIT(STRICT) | CLI_BIT(JSON) | CLI_BIT(PLAN),
+	 "value, file, line, and whether it is the default. --plan asks the running instance\n"
+	 "what a reload would do (exit status 3 when there is none).",
+	 FIND | DIALECT | CLI_BIT(DUMP) | CLI_BIT(STRICT) | CLI_BIT(JSON) | CLI_BIT(PLAN),
 	 0, 0},
 	{"status", cli_status, "instance, lock, executor, programs, workers",
 	 "[NAME...]",
@@ -41,11 +42,13 @@ static const struct cli_command commands[] = {
 	 "NAME...\nNAME is a program, PROGRAM:INDEX, GROUP:*, GROUP:PROGRAM or all.",
 	 FIND | CLI_BIT(NO_WAIT), 1, -1},
 	{"restart", cli_restart, "stop, then start, with the running configuration",
-	 "NAME...\nNAME is a program, PROGRAM:INDEX, GROUP:*, GROUP:PROGRAM or all.",
-	 FIND | CLI_BIT(NO_WAIT) | CLI_BIT(ROLLING), 1, -1},
+	 "NAME...\nNAME is a program, PROGRAM:INDEX, GROUP:*, GROUP:PROGRAM or all.\n"
+	 "With --rolling the workers are replaced within surge and max_unavailable; exit\n"
+	 "status 1 when the new ones do not start and the old ones serve on.",
+	 FIND | CLI_BIT(NO_WAIT) | CLI_BIT(ROLLING) | CLI_BIT(JSON), 1, -1},
 	{"reload", cli_reload, "read the configuration again, as SIGHUP does",
 	 "\nPrints what changes. A file with an error changes nothing (exit status 78).",
-	 FIND | CLI_BIT(NO_WAIT) | CLI_BIT(CHANGED_ONLY), 0, 0},
+	 FIND | CLI_BIT(NO_WAIT) | CLI_BIT(CHANGED_ONLY) | CLI_BIT(JSON), 0, 0},
 	{"scale", cli_scale, "change the number of workers of a program",
 	 "NAME N|+N|-N", FIND | CLI_BIT(NO_WAIT), 2, 2},
 	{"signal", cli_signal, "send a signal to workers",

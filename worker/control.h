@@ -14,6 +14,9 @@
  *
  * Requests (targets = ["web", "web:0", "group:*", "all"]):
  *   status {}                               -> cli.md's document
+ *   restart {targets, rolling: true, wait} -> a rollout: {"programs": [{"name", "outcome",
+ * "generation", "workers"}]}; progress lines carry "rollout":
+ *                                              {"program", "state", "done", "total", "worker"?}
  *   start, stop, restart {targets, wait: bool}   -> {"workers":[{"name","state","reason"}]}; with
  *                                              wait it comes when all of them have settled; a start
  *                                              that ends in fatal/backoff is ok:false "failed"
@@ -22,7 +25,8 @@
  *   handoff {worker?: "web:1", program?, away?: bool, wait} -> {"program","from","to","term"}
  *   lock.release {force: bool}              -> step-down of this holder: {"released":true}
  *   shutdown {mode: "graceful"|"quick", wait}  -> with progress lines, then the socket closes
- *   reload {wait}                           -> {"plan":[text, ...], "generation":N}; errors:
+ *   reload {wait, changed_only, plan: bool} -> {"plan":[text, ...], "generation":N, "programs" as
+ *                                              above}; plan: true = only say it; errors:
  *                                              {"code":"failed", "message", "findings":[text, ...]}
  *   wait {for: "CONDITION", timeout_ms}     -> {"condition", "waited_ms"}
  *   events {}                               -> {} and then the stream

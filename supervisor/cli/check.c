@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "supervisor/cli/output.h"
+#include "supervisor/cli/rollout.h"
 
 static json_t *finding_json(const struct err *e, bool strict)
 {
@@ -85,8 +86,12 @@ int cli_check(struct cli *c)
 	struct errlist findings;
 	int rc;
 
+	if (cli_has(c, OPTION_PLAN) && (cli_has(c, OPTION_DUMP) || cli_has(c, OPTION_STRICT)))
+		return cli_usage(c, "--plan stands alone: it asks the running instance");
 	if (cli_has(c, OPTION_PLAN))
-		return cli_fail(c, CLI_USAGE, NULL, "--plan: not supported yet");
+		return rollout_plan(c);
+	if (cli_has(c, OPTION_SOCKET))
+		return cli_usage(c, "--socket goes with --plan: nothing else asks an instance");
 	if (!path)
 		return cli_fail(c, CLI_CONFIG, "give one with -c FILE",
 			"there is neither ./baton.ini nor /etc/baton/baton.ini");

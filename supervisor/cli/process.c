@@ -1,4 +1,4 @@
-/* start, stop, restart, signal, scale, reload, shutdown: what people do to workers. */
+/* start, stop, restart, signal, scale, shutdown: what people do to workers. */
 #include "supervisor/cli/cli.h"
 
 #include <stdio.h>
@@ -8,6 +8,7 @@
 
 #include "conf/units.h"
 #include "supervisor/cli/output.h"
+#include "supervisor/cli/rollout.h"
 
 static json_t *targets(const struct cli *c, int first)
 {
@@ -59,12 +60,14 @@ static int change(struct cli *c)
 	int rc;
 
 	if (cli_has(c, OPTION_ROLLING))
-		return cli_fail(c, CLI_USAGE, NULL, "--rolling: not supported yet");
+		return rollout_restart(c, targets(c, 0));
 	rc = cli_request(c,
 		json_pack("{s:s, s:o, s:b, s:b}", "cmd", c->command->name, "targets", targets(c, 0),
 			"wait", !cli_has(c, OPTION_NO_WAIT), "progress", 1),
 		patience(c), &result);
-	if (rc == 0)
+	if (rc == 0 && cli_has(c, OPTION_JSON))
+		rc = output_json(result);
+	else if (rc == 0)
 		print_workers(result);
 	json_decref(result);
 	return rc;
@@ -128,33 +131,6 @@ int cli_scale(struct cli *c)
 			(long long)output_number(result, "to"));
 	json_decref(result);
 	return rc;
-}
-
-int cli_reload(struct cli *c)
-{
-	json_t *result = NULL;
-	const json_t *line, *plan;
-	size_t i;
-	int rc;
-
-	if (cli_has(c, OPTION_CHANGED_ONLY))
-		return cli_fail(c, CLI_USAGE, NULL, "--changed-only: not supported yet");
-	rc = cli_request(c,
-		json_pack("{s:s, s:b, s:b}", "cmd", "reload", "wait", !cli_has(c, OPTION_NO_WAIT),
-			"progress", 1),
-		patience(c), &result);
-	if (rc != 0)
-		return rc;
-	plan = json_object_get(result, "plan");
-	/* On a terminal its lines were there already, as progress. */
-	if (cli_has(c, OPTION_NO_WAIT) || !isatty(STDOUT_FILENO) || !isatty(STDERR_FILENO))
-		json_array_foreach(plan, i, line) printf("%s\n", json_string_value(line));
-	if (json_array_size(plan) == 0)
-		printf("nothing changed\n");
-	printf("%s: generation %lld\n", cli_has(c, OPTION_NO_WAIT) ? "started" : "done",
-		(long long)output_number(result, "generation"));
-	json_decref(result);
-	return 0;
 }
 
 /* The answer is "begun"; the end is that the socket closes. */

@@ -105,8 +105,10 @@ static void end(struct core *c, struct program *p, enum rollout_outcome outcome,
 /* --- ends ---------------------------------------------------------------------------------- */
 static void finish(struct core *c, struct program *p)
 {
+	bool same = p->rollout.settings == p->settings;
+
 	end(c, p, ROLLOUT_DONE, "every worker was replaced");
-	remark(c, p, "every worker is of the new version");
+	remark(c, p, same ? "every worker was replaced" : "every worker is of the new version");
 }
 
 static void finish_back(struct core *c, struct program *p)
@@ -123,7 +125,8 @@ static void finish_back(struct core *c, struct program *p)
 static void stall(struct core *c, struct program *p)
 {
 	if (!p->rollout.half)
-		remark(c, p,
+		core_report(c, REPORT_PROGRAM, core_program_slot(c, p), rollout_find_failing(c, p),
+			0, 0,
 			"rolling back has come to a halt half way: the old version does not start "
 			"either; it is tried again and again");
 	p->rollout.half = true;
@@ -145,7 +148,7 @@ static void roll_back(struct core *c, struct program *p)
 {
 	struct rollout *r = &p->rollout;
 
-	remark(c, p,
+	core_report(c, REPORT_PROGRAM, core_program_slot(c, p), rollout_find_failing(c, p), 0, 0,
 		r->replaced ? "rolling back: the new version does not start"
 			    : "rollout aborted: the new version does not start");
 	r->behind = r->behind || p->config != r->config;
@@ -187,7 +190,7 @@ static void look_canary(struct core *c, struct program *p)
 
 static void look(struct core *c, struct program *p)
 {
-	if (rollout_any_failing(c, p)) {
+	if (rollout_find_failing(c, p) >= 0) {
 		rollout_handle(c, p, ROLLOUT_EVENT_FAILED);
 		rollout_handle(c, p, ROLLOUT_EVENT_LOOK);
 		return;

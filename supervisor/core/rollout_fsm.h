@@ -63,6 +63,8 @@ bool rollout_has_come(const struct program *p, const struct worker *w);
 /* How many of COUNT workers with settings S are replaced at a time: EXTRA before the old ones are
  * stopped (0 = those are stopped first), with MISSING not serving. */
 void rollout_limits(const struct config_program *s, int count, int *ret_extra, int *ret_missing);
+/* How many failed starts of W in a row end the attempt; 0 = none is under way with it. */
+int rollout_tries(const struct program *p, const struct worker *w);
 /* Its end is that of a new version's attempt: on_fatal = exit does not mean it. */
 bool rollout_shields(const struct core *c, const struct worker *w);
 

@@ -25,7 +25,7 @@ void rollout_unpair(struct core *c, struct program *p);
 /* Whoever is there beside its replacement goes. */
 void rollout_drop_outgoing(struct core *c, struct program *p);
 bool rollout_is_failing(const struct program *p, const struct worker *w);
-bool rollout_any_failing(const struct core *c, const struct program *p);
+int rollout_find_failing(const struct core *c, const struct program *p); /* -1 = none */
 bool rollout_is_complete(const struct core *c, const struct program *p);
 
 #endif

@@ -105,10 +105,23 @@ static bool is_broken(const struct worker *w)
 	return w->state == WORKER_FATAL || (w->state == WORKER_BACKOFF && !w->waits_promotion);
 }
 
+static bool is_back(const struct program *p)
+{
+	return p->rollout.state == ROLLOUT_BACK || p->rollout.state == ROLLOUT_HALF;
+}
+
+int rollout_tries(const struct program *p, const struct worker *w)
+{
+	if (p->rollout.state == ROLLOUT_IDLE || w->generation != p->generation)
+		return 0;
+	if (is_back(p) || w->spawn_transient) /* what ran before gets its retries */
+		return ROLLOUT_SPAWN_TRIES;
+	return w->late ? 1 : ROLLOUT_TRIES;
+}
+
 bool rollout_is_failing(const struct program *p, const struct worker *w)
 {
-	bool back = p->rollout.state == ROLLOUT_BACK || p->rollout.state == ROLLOUT_HALF;
-	int tries = ROLLOUT_TRIES;
+	int tries = rollout_tries(p, w);
 
 	if (w->remove || w->parked || w->generation != p->generation)
 		return false;
@@ -116,20 +129,16 @@ bool rollout_is_failing(const struct program *p, const struct worker *w)
 		return true;
 	if (w->state != WORKER_BACKOFF || w->waits_promotion)
 		return false;
-	if (back || w->spawn_transient) /* what ran before gets its retries */
-		tries = ROLLOUT_SPAWN_TRIES;
-	else if (w->late)
-		tries = 1;
-	return w->failures >= tries || (!back && w->repeats > 1);
+	return (tries > 0 && w->failures >= tries) || (!is_back(p) && w->repeats > 1);
 }
 
-bool rollout_any_failing(const struct core *c, const struct program *p)
+int rollout_find_failing(const struct core *c, const struct program *p)
 {
 	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
 		if (rollout_is_failing(p, &c->workers[i]))
-			return true;
+			return i;
 	}
-	return false;
+	return -1;
 }
 
 bool rollout_has_come(const struct program *p, const struct worker *w)

@@ -94,8 +94,51 @@ static void do_stop(struct request *r)
 	change(r, EVENT_STOP, WAITER_STOPPED);
 }
 
+/* A rollout with the settings that are there. */
+static void roll(struct request *r)
+{
+	struct targets t;
+	const char *code;
+	struct waiter *w;
+	struct err e;
+
+	if (is_stopping(r))
+		return;
+	if (!targets_find(r->s, json_object_get(r->json, "targets"), &t, &code, &e)) {
+		fail(r, code, e.text);
+		return;
+	}
+	for (size_t i = 0; i < t.count; i++) {
+		if (t.items[i].worker < 0)
+			continue;
+		control_fail(r->from, r->id, "usage", NULL, NULL,
+			"%s is one worker: a rolling restart replaces those of a program one after "
+			"the other; name the program, or restart that worker without --rolling",
+			report_worker_name(r->s, t.items[i].worker));
+		targets_release(&t);
+		return;
+	}
+	w = waiter_add(r->s, r->from, r->id, WAITER_ROLLED, timeout_of(r));
+	if (w != NULL && !waiter_set_workers(r->s, w, &t)) {
+		fail(r, "failed", "out of memory");
+		w->from = NULL;
+	} else if (w != NULL) {
+		for (size_t i = 0; i < t.count; i++)
+			post(r, EVENT_ROLL, t.items[i].program, -1, 0);
+		if (!wants_wait(r)) {
+			control_answer(r->from, r->id, waiter_workers_json(r->s, w));
+			w->from = NULL;
+		}
+	}
+	targets_release(&t);
+}
+
 static void do_restart(struct request *r)
 {
+	if (json_is_true(json_object_get(r->json, "rolling"))) {
+		roll(r);
+		return;
+	}
 	change(r, EVENT_RESTART, WAITER_RESTARTED);
 }
 
@@ -349,20 +392,49 @@ static json_t *lines_json(const struct reload_result *result)
 	return lines;
 }
 
+static void fail_reload(struct request *r, struct reload_result *result)
+{
+	control_fail(r->from, r->id, result->unavailable ? "unavailable" : "failed", NULL,
+		json_pack("{s:o}", "findings", lines_json(result)),
+		"the configuration was not taken");
+	reload_result_release(result);
+}
+
+/* What it would do, and nothing else. */
+static void plan_reload(struct request *r)
+{
+	struct reload_result result = {0};
+
+	reload_plan(r->s, json_is_true(json_object_get(r->json, "changed_only")), &result);
+	if (!result.ok) {
+		fail_reload(r, &result);
+		return;
+	}
+	control_answer(r->from, r->id,
+		json_pack("{s:o s:I s:s}", "plan", lines_json(&result), "generation",
+			(json_int_t)r->s->generation, "config",
+			r->s->config_text != NULL ? "(command line)" : r->s->config_path));
+	reload_result_release(&result);
+}
+
 static void do_reload(struct request *r)
 {
 	struct reload_result result = {0};
+	struct targets all = {NULL, 0};
 	struct waiter *w = NULL;
+	const char *code;
+	struct err e;
 	json_t *plan;
 
 	if (is_stopping(r))
 		return;
+	if (json_is_true(json_object_get(r->json, "plan"))) {
+		plan_reload(r);
+		return;
+	}
 	reload_run(r->s, json_is_true(json_object_get(r->json, "changed_only")), &result);
 	if (!result.ok) {
-		control_fail(r->from, r->id, result.unavailable ? "unavailable" : "failed", NULL,
-			json_pack("{s:o}", "findings", lines_json(&result)),
-			"the configuration was not taken");
-		reload_result_release(&result);
+		fail_reload(r, &result);
 		return;
 	}
 	plan = json_pack("{s:o s:I}", "plan", lines_json(&result), "generation",
@@ -373,10 +445,16 @@ static void do_reload(struct request *r)
 		w = waiter_add(r->s, r->from, r->id, WAITER_RELOADED, timeout_of(r));
 	}
 	reload_result_release(&result);
-	if (w != NULL)
-		w->result = plan;
-	else
+	if (!wants_wait(r)) {
 		control_answer(r->from, r->id, plan);
+	} else if (w == NULL) {
+		json_decref(plan);
+	} else { /* its event waits in the queue: these are the workers before it */
+		w->result = plan;
+		(void)targets_find_one(r->s, "all", &all, &code, &e);
+		(void)waiter_set_workers(r->s, w, &all);
+		targets_release(&all);
+	}
 }
 
 /* --- status, wait, events, is-executor ----------------------------------------------------- */

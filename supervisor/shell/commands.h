@@ -34,6 +34,7 @@ enum waiter_kind {
 	WAITER_AWAY,
 	WAITER_SHUTDOWN,
 	WAITER_RELOADED,
+	WAITER_ROLLED,
 	WAITER_CONDITION,
 };
 
@@ -52,6 +53,8 @@ enum condition_kind {
 struct waiter_worker {
 	int program, index, slot; /* where it was when the request came: it seldom moves */
 	uint64_t id;              /* when the request came */
+	uint32_t generation;      /* the newest of its program then */
+	bool told;                /* its replacement was told of */
 };
 
 struct waiter {
@@ -91,6 +94,9 @@ bool waiter_names_nobody(struct supervisor *s, const struct waiter *w, struct er
 bool waiter_condition_holds(struct supervisor *s, const struct waiter *w);
 /* That connection is gone; NULL = all of them. */
 void waiters_forget(struct supervisor *s, const struct control_connection *gone);
+/* --- waiter_rollout.c ---------------------------------------------------------------------- */
+int waiter_rolled(struct supervisor *s, struct waiter *w, struct err *e);
+
 json_t *waiter_workers_json(struct supervisor *s, const struct waiter *w);
 
 #endif

@@ -123,6 +123,20 @@ void control_progress(struct control_connection *n, uint64_t id, const char *for
 	send_json(n, json_pack("{s:I,s:o}", "id", (json_int_t)id, "progress", make_text(text)));
 }
 
+void control_progress_with(
+	struct control_connection *n, uint64_t id, json_t *more, const char *format, ...)
+{
+	char text[2048];
+	va_list arguments;
+
+	va_start(arguments, format);
+	if (vsnprintf(text, sizeof(text), format, arguments) < 0)
+		text[0] = '\0';
+	va_end(arguments);
+	send_json(n, json_pack("{s:I,s:o,s:o}", "id", (json_int_t)id, "progress", make_text(text),
+			     "rollout", more ? more : json_null()));
+}
+
 void control_subscribe(struct control_connection *n)
 {
 	if (n->dead || n->subscribed)

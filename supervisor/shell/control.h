@@ -67,6 +67,9 @@ void control_fail(struct control_connection *c, uint64_t id, const char *code, c
 void control_progress(struct control_connection *c, uint64_t id, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* After this the connection gets every line given to control_broadcast. */
+/* With more members for programs: "rollout": MORE (stolen). */
+void control_progress_with(struct control_connection *c, uint64_t id, json_t *more,
+	const char *format, ...) __attribute__((format(printf, 4, 5)));
 void control_subscribe(struct control_connection *c);
 void control_broadcast(struct control *c, const char *json_line, size_t bytes);
 size_t control_subscribers(const struct control *c);

@@ -87,23 +87,21 @@ static enum diff_class class_of(
 	return change->class;
 }
 
-static void plan_program(struct lines *l, const struct config_change *c, enum diff_class class)
+/* Sockets that come and go; one that moves is told by the comparison. */
+static void list_sockets(const struct supervisor *s, const struct config *next, struct lines *l)
 {
-	static const char *const words[] = {[DIFF_SAME] = "unchanged",
-		[DIFF_LIVE] = "applied in place",
-		[DIFF_COUNT] = "scaled in place",
-		[DIFF_ROLL] = "replaced one worker at a time",
-		[DIFF_ADDED] = "added",
-		[DIFF_REMOVED] = "stopped and taken out"};
-	const char *text = c->text != NULL ? c->text : "";
+	const struct config *now = s->config;
 
-	if (class == DIFF_ROLL && c->class != DIFF_ROLL)
-		text = text[0] != '\0' ? text : "roll_on_reload = always";
-
-	if (class == DIFF_SAME)
-		return;
-	add_line(l, "%s: %s%s%s%s", c->program, words[class], text[0] != '\0' ? " (" : "", text,
-		text[0] != '\0' ? ")" : "");
+	for (size_t i = 0; i < next->socket_count; i++) {
+		if (config_find_socket(now, next->sockets[i].name) < 0)
+			add_line(l, "[socket:%s] %s: opened", next->sockets[i].name,
+				next->sockets[i].listen);
+	}
+	for (size_t i = 0; i < now->socket_count; i++) {
+		if (config_find_socket(next, now->sockets[i].name) < 0)
+			add_line(l, "[socket:%s] %s: closed when no worker has it any more",
+				now->sockets[i].name, now->sockets[i].listen);
+	}
 }
 
 /* What this supervisor was started with counts: it is said at each reload until it is true. */
@@ -133,6 +131,7 @@ static enum diff_class *compare(
 {
 	enum diff_class *classes = calloc(next->program_count + 1, sizeof *classes);
 	struct config_diff d;
+	char text[1024];
 
 	if (classes == NULL || config_compare(s->config, next, &d) < 0) {
 		free(classes);
@@ -146,7 +145,10 @@ static enum diff_class *compare(
 
 		if (position >= 0)
 			classes[position] = class;
-		plan_program(l, &d.programs[i], class);
+		if (class == DIFF_SAME)
+			continue;
+		reload_plan_program(s, next, &d.programs[i], class, text, sizeof text);
+		add_line(l, "%s", text);
 	}
 	for (size_t i = 0; i < d.live_count; i++)
 		add_line(l, "%s: applied in place", d.live[i]);
@@ -154,6 +156,7 @@ static enum diff_class *compare(
 		add_line(l, "%s: opened now; the old one closes when no worker has it any more",
 			d.moved[i]);
 	config_diff_release(&d);
+	list_sockets(s, next, l);
 	list_restarts(s, next, l);
 	if (l->count == 0)
 		add_line(l, "nothing has changed");
@@ -220,6 +223,31 @@ int reload_read(struct supervisor *s, struct config **ret_config, struct errlist
 		return config_load_text(
 			s->config_path, s->config_text, s->force, ret_config, findings);
 	return config_load(s->config_path, s->force, ret_config, findings);
+}
+
+void reload_plan(struct supervisor *s, bool changed_only, struct reload_result *ret_result)
+{
+	struct lines l = {NULL, 0}, plan = {NULL, 0};
+	struct errlist findings;
+	struct config *next = NULL;
+	enum diff_class *classes = NULL;
+
+	errlist_init(&findings);
+	(void)reload_read(s, &next, &findings);
+	list_findings(&l, &findings);
+	ret_result->ok = findings.errors == 0 && next != NULL && may_adopt(s, next, &l);
+	if (ret_result->ok) {
+		classes = compare(s, next, changed_only, &plan);
+		list_unapplied(s, next, &plan);
+		add_lines(&l, &plan);
+	}
+	ret_result->ok = ret_result->ok && classes != NULL;
+	release_lines(&plan);
+	free(classes);
+	config_unref(next);
+	errlist_release(&findings);
+	ret_result->lines = l.items;
+	ret_result->line_count = l.count;
 }
 
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result)

@@ -6,6 +6,7 @@
 
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/executor_fsm.h"
+#include "supervisor/core/rollout_fsm.h"
 #include "supervisor/core/worker_fsm.h"
 #include "supervisor/shell/state.h"
 
@@ -109,14 +110,20 @@ static void worker_waits(struct supervisor *s, const struct action *a)
 	struct logs_field f[] = {
 		{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};
 
+	int tries = rollout_tries(&s->core.programs[w->program], w);
+
+	if (tries == 0 || (w->settings->startretries >= 0 && w->settings->startretries < tries))
+		tries = w->settings->startretries;
 	report_exit(s, a->worker, how, sizeof how);
 	report_span(w->deadline_ns - lease_now_ns(), in, sizeof in);
+	if (w->state != WORKER_BACKOFF)
+		return; /* its rollout has gone on at once, without it or with another version */
 	if (w->waits_promotion)
 		logs_event(s->logs, LOGS_DEBUG, "worker.backoff", f, 2, "%s %s", name, a->reason);
-	else if (w->failures > 0 && w->settings->startretries >= 0)
+	else if (w->failures > 0 && tries > 0)
 		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
 			"%s %s%s: trying again in %s (%d of %d)", name, how, too_soon(w), in,
-			w->failures, w->settings->startretries);
+			w->failures, tries);
 	else
 		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
 			"%s %s: starting it again in %s", name, how, in);
@@ -408,25 +415,6 @@ void report_depends(const struct supervisor *s, int program, char *buf, size_t b
 
 		used += (size_t)snprintf(buf + used, bytes - used, "%s%s%s", i > 0 ? ", " : "",
 			p->config->programs[d->program].name, what[d->what]);
-	}
-}
-
-static void report_program(struct supervisor *s, const struct action *a)
-{
-	struct logs_field f[] = {{.key = "program", .value = program_name(s, a->program)},
-		{.key = "reason", .value = a->reason}};
-	char depends[256];
-
-	if (strstr(a->reason, "does not start") != NULL) {
-		logs_event(s->logs, LOGS_ERROR, "program.note", f, 2,
-			"%s: %s. Mend it, then `baton reload`", f[0].value, a->reason);
-	} else if (strcmp(a->reason, "waits for what it depends on") == 0) {
-		report_depends(s, a->program, depends, sizeof depends);
-		logs_event(s->logs, LOGS_INFO, "program.note", f, 2, "%s: waits for %s", f[0].value,
-			depends);
-	} else {
-		logs_event(
-			s->logs, LOGS_INFO, "program.note", f, 2, "%s: %s", f[0].value, a->reason);
 	}
 }
 

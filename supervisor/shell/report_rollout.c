@@ -1,5 +1,6 @@
 /* Rollouts and recycling, in words. */
 #include <stdio.h>
+#include <string.h>
 
 #include "supervisor/shell/state.h"
 
@@ -50,4 +51,44 @@ const char *report_rollout_end(const struct program *p)
 		return "the old one does not start any more either: it is tried again and again";
 	return p->rollout.replaced ? "what was replaced was rolled back: the old version serves on"
 				   : "the workers of the old version serve on";
+}
+
+/* Why a version is given up is known of the worker that was given up, and of nobody else. */
+static void report_failure(struct supervisor *s, const struct action *a)
+{
+	struct logs_field f[] = {
+		{.key = "program", .value = s->core.programs[a->program].settings->name},
+		{.key = "reason", .value = a->reason}, {.key = "worker", .value = ""}};
+	char how[600], text[900];
+
+	snprintf(text, sizeof text, "%s", a->reason);
+	if (a->worker >= 0) {
+		report_exit(s, a->worker, how, sizeof how);
+		f[2].value = report_worker_name(s, a->worker);
+		snprintf(text, sizeof text, "%s (%s %s)", a->reason, f[2].value, how);
+	}
+	logs_event(s->logs, LOGS_ERROR, "program.note", f, a->worker >= 0 ? 3 : 2,
+		"%s: %s. Mend it, then `baton reload`", f[0].value, text);
+	waiters_remark(s, a->program, text, true);
+}
+
+void report_program(struct supervisor *s, const struct action *a)
+{
+	struct logs_field f[] = {
+		{.key = "program", .value = s->core.programs[a->program].settings->name},
+		{.key = "reason", .value = a->reason}};
+	char depends[256];
+
+	if (strstr(a->reason, "does not start") != NULL) {
+		report_failure(s, a);
+		return;
+	}
+	if (strcmp(a->reason, "waits for what it depends on") == 0) {
+		report_depends(s, a->program, depends, sizeof depends);
+		logs_event(s->logs, LOGS_INFO, "program.note", f, 2, "%s: waits for %s", f[0].value,
+			depends);
+		return;
+	}
+	logs_event(s->logs, LOGS_INFO, "program.note", f, 2, "%s: %s", f[0].value, a->reason);
+	waiters_remark(s, a->program, a->reason, false);
 }

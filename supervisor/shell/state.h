@@ -269,7 +269,15 @@ void report_lock_view(struct supervisor *s, char *buf, size_t bytes);
 void report_spawned(struct supervisor *s, const struct process *p);
 /* How the last process in SLOT ended: "exited with status 3", "was killed by SIGSEGV". */
 void report_exit(const struct supervisor *s, int slot, char *buf, size_t bytes);
+/* waiter_rollout.c: to whom waits for a rollout of PROGRAM; FAILED: why it fails. */
+void waiters_remark(struct supervisor *s, int program, const char *text, bool failed);
+
+/* reload_plan.c: "web: replaced one worker at a time, ..." into BUF. */
+void reload_plan_program(const struct supervisor *s, const struct config *next,
+	const struct config_change *change, enum diff_class class, char *buf, size_t bytes);
+
 /* report_rollout.c */
+void report_program(struct supervisor *s, const struct action *a);
 void report_recycle(struct supervisor *s, const struct action *a);
 const char *report_rollout_end(const struct program *p);
 /* "131.4 MB" */
@@ -332,6 +340,8 @@ struct reload_result {
 /* Read, validate, compare, post EVENT_RELOAD; logs and fills RESULT (NULL is fine). CHANGED_ONLY:
  * whatever roll_on_reload says. */
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result);
+/* The same up to the plan, which is neither logged nor done. */
+void reload_plan(struct supervisor *s, bool changed_only, struct reload_result *ret_result);
 /* The configuration as it is now, from the file or the command line. */
 int reload_read(struct supervisor *s, struct config **ret_config, struct errlist *findings);
 void reload_result_release(struct reload_result *r);

@@ -398,7 +398,8 @@ LIST(control, control)
 
 #define T struct waiter_worker
 #define NAME "struct waiter_worker"
-static const struct state_field waiter_worker[] = {V(program), V(index), V(slot), V(id)};
+static const struct state_field waiter_worker[] = {V(program), V(index), V(slot), V(id),
+	V(generation), V(told)};
 LIST(waiter_worker, waiter_worker)
 #undef T
 #undef NAME

@@ -59,8 +59,8 @@ bool waiter_set_workers(struct supervisor *s, struct waiter *w, const struct tar
 			if (more == NULL)
 				return false;
 			w->workers = more;
-			more[w->worker_count++] = (struct waiter_worker){
-				program, of->index, j, of->id};
+			more[w->worker_count++] = (struct waiter_worker){program, of->index, j,
+				of->id, s->core.programs[program].rollout.newest, false};
 		}
 	}
 	return true;
@@ -218,33 +218,6 @@ static int handed_off(struct supervisor *s, struct waiter *w, struct err *e)
 	return 1;
 }
 
-static int reloaded(struct supervisor *s, const struct waiter *w, struct err *e)
-{
-	(void)w;
-	for (int i = 0; i < s->core.program_slots; i++) {
-		const struct program *p = &s->core.programs[i];
-
-		if (!p->used)
-			continue;
-		if ((p->rollout.state == ROLLOUT_IDLE && p->rollout.outcome == ROLLOUT_FAILED) ||
-			p->rollout.state == ROLLOUT_HALF) {
-			err_set(e, ERR_SYSTEM, "%s: the new version does not start; %s",
-				p->settings->name, report_rollout_end(p));
-			return -1;
-		}
-		if (p->rollout.state != ROLLOUT_IDLE || p->leaving)
-			return 0;
-		for (int j = core_next_worker(&s->core, i, -1); j >= 0;
-			j = core_next_worker(&s->core, i, j)) {
-			enum worker_state state = s->core.workers[j].state;
-
-			if (state == WORKER_STARTING || state == WORKER_STOPPING)
-				return 0;
-		}
-	}
-	return 1;
-}
-
 /* What a shutdown waits for, as progress lines; the end of the connection is the answer. */
 static int shutting_down(struct supervisor *s, struct waiter *w)
 {
@@ -274,7 +247,7 @@ static bool is_in_vain(struct supervisor *s, const struct waiter *w, struct err 
 
 	if (stopping && (w->kind == WAITER_STARTED || w->kind == WAITER_RESTARTED ||
 				w->kind == WAITER_SCALED || w->kind == WAITER_HANDED_OFF ||
-				w->kind == WAITER_RELOADED)) {
+				w->kind == WAITER_RELOADED || w->kind == WAITER_ROLLED)) {
 		err_set(e, ERR_SYSTEM, "the supervisor is stopping");
 		return true;
 	}
@@ -308,11 +281,22 @@ static int check(struct supervisor *s, struct waiter *w, struct err *e)
 	case WAITER_SHUTDOWN:
 		return shutting_down(s, w);
 	case WAITER_RELOADED:
-		return reloaded(s, w, e);
+	case WAITER_ROLLED:
+		return waiter_rolled(s, w, e);
 	case WAITER_CONDITION:
 		return waiter_condition_holds(s, w);
 	}
 	return 0;
+}
+
+/* What is known goes along with the error. */
+static json_t *take_result(struct waiter *w)
+{
+	json_t *result = w->kind == WAITER_RELOADED || w->kind == WAITER_ROLLED ? w->result : NULL;
+
+	if (result != NULL)
+		w->result = NULL;
+	return result;
 }
 
 static void answer(struct supervisor *s, struct waiter *w)
@@ -348,7 +332,7 @@ void commands_check(struct supervisor *s)
 		else if (state > 0)
 			answer(s, w);
 		else if (state < 0)
-			control_fail(w->from, w->id, "failed", NULL, NULL, "%s", e.text);
+			control_fail(w->from, w->id, "failed", NULL, take_result(w), "%s", e.text);
 		else
 			control_fail(w->from, w->id, "timeout", NULL, NULL,
 				"timed out after %lld ms",

@@ -62,9 +62,6 @@ def _():
         fails(2, "not supported yet", "help", command)
     fails(2, "exec: not supported yet", "exec", "--database", "x", "--", "ls", "-l")
     fails(2, "logs: not supported yet", "logs", "-f", "web")
-    fails(2, "not supported yet", "check", "--plan")
-    fails(2, "not supported yet", "restart", "--rolling", "web")
-    fails(2, "not supported yet", "reload", "--changed-only")
 
 
 @test("usage errors end with 2 and say what to do")

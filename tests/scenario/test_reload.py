@@ -457,7 +457,8 @@ def _():
         mark = hup(one)
         most = down_at_once(events, "web", lambda line: line.get("event") == "program.note")
     contains("\n".join(one.lines[mark:]),
-             "web: replaced one worker at a time (roll_on_reload = always)", "the plan says why")
+             "web: replaced one worker at a time, stopped when its replacement is ready "
+             "(roll_on_reload = always)", "the plan says how and why")
     equal(most, 0, "workers down at the same time: with sockets each goes after its replacement")
     equal(pids(one, "plain"), plain, "the program without sockets")
     equal(pids(one, "kept"), kept, "roll_on_reload = changed")
