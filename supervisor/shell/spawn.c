@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,7 +181,7 @@ static void fill_spec(struct spawn *sp, struct child_spec *spec, pid_t parent)
 	memset(spec, 0, sizeof *spec);
 	spec->argv = sp->worker.argv;
 	spec->paths = sp->paths;
-	spec->envp = sp->env;
+	spec->envp = (char **)sp->env;
 	spec->fds = sp->fds;
 	spec->fd_count = sp->fd_count;
 	spec->report_fd = sp->report[1];
@@ -238,7 +239,7 @@ static void init_spawn(struct spawn *sp, struct process *p, const struct action 
 {
 	struct supervisor *s = p->supervisor;
 
-	memset(sp, 0, sizeof *sp);
+	memset(sp, 0, offsetof(struct spawn, text));
 	sp->supervisor = s;
 	sp->process = p;
 	sp->action = a;
@@ -250,12 +251,7 @@ static void init_spawn(struct spawn *sp, struct process *p, const struct action 
 
 void spawn_clear(struct spawn *sp)
 {
-	for (size_t i = 0; i < sp->env_count; i++)
-		free(sp->env[i]);
-	free(sp->env);
-	for (size_t i = 0; sp->paths != NULL && sp->paths[i] != NULL; i++)
-		free(sp->paths[i]);
-	free(sp->paths);
+	spawn_text_clear(sp);
 	free(sp->rlimits);
 	close_pair(sp->out);
 	close_pair(sp->err);

@@ -1,42 +1,90 @@
 /* What a worker finds: its environment, and where its command lies. */
+#include <stdalign.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "supervisor/shell/spawn_internal.h"
 
-/* --- environment --------------------------------------------------------------------------- */
-static bool env_same_key(const char *a, const char *b)
-{
-	size_t n = strcspn(a, "=");
+struct spawn_block {
+	struct spawn_block *next;
+	max_align_t bytes[];
+};
 
-	return strncmp(a, b, n) == 0 && b[n] == '=';
+void *spawn_text(struct spawn *sp, size_t bytes)
+{
+	const size_t mask = alignof(max_align_t) - 1;
+	size_t at = (sp->text_used + mask) & ~mask;
+	struct spawn_block *b;
+
+	if (at <= sizeof sp->text && bytes <= sizeof sp->text - at) {
+		sp->text_used = at + bytes;
+		return sp->text + at;
+	}
+	b = malloc(sizeof *b + bytes);
+	if (b == NULL)
+		return NULL;
+	b->next = sp->blocks;
+	sp->blocks = b;
+	return b->bytes;
 }
 
-int spawn_env_put(struct spawn *sp, char *text)
+void spawn_text_clear(struct spawn *sp)
 {
-	if (text == NULL)
+	while (sp->blocks != NULL) {
+		struct spawn_block *next = sp->blocks->next;
+
+		free(sp->blocks);
+		sp->blocks = next;
+	}
+	sp->text_used = 0;
+}
+
+static char *format_text(struct spawn *sp, const char *format, va_list args)
+{
+	va_list again;
+	char *text;
+	int bytes;
+
+	va_copy(again, args);
+	bytes = vsnprintf(NULL, 0, format, again);
+	va_end(again);
+	text = bytes >= 0 ? spawn_text(sp, (size_t)bytes + 1) : NULL;
+	if (text != NULL)
+		vsnprintf(text, (size_t)bytes + 1, format, args);
+	return text;
+}
+
+/* --- environment --------------------------------------------------------------------------- */
+static int env_grow(struct spawn *sp)
+{
+	size_t capacity = sp->env_capacity != 0 ? 2 * sp->env_capacity : 64;
+	const char **env = spawn_text(sp, capacity * sizeof *env);
+
+	if (env == NULL)
 		return -1;
+	if (sp->env_count > 0)
+		memcpy(env, sp->env, sp->env_count * sizeof *env);
+	sp->env = env;
+	sp->env_capacity = capacity;
+	return 0;
+}
+
+int spawn_env_put(struct spawn *sp, const char *pair)
+{
+	size_t key = strcspn(pair, "=") + 1; /* with its "=", if it has one */
+
 	for (size_t i = 0; i < sp->env_count; i++) {
-		if (env_same_key(text, sp->env[i])) {
-			free(sp->env[i]);
-			sp->env[i] = text;
+		if (sp->env[i][0] == pair[0] && strncmp(pair, sp->env[i], key) == 0) {
+			sp->env[i] = pair;
 			return 0;
 		}
 	}
-	if (sp->env_count + 1 >= sp->env_capacity) {
-		size_t capacity = sp->env_capacity != 0 ? 2 * sp->env_capacity : 64;
-		char **env = realloc(sp->env, capacity * sizeof *env);
-
-		if (env == NULL) {
-			free(text);
-			return -1;
-		}
-		sp->env = env;
-		sp->env_capacity = capacity;
-	}
-	sp->env[sp->env_count++] = text;
+	if (sp->env_count + 1 >= sp->env_capacity && env_grow(sp) < 0)
+		return -1;
+	sp->env[sp->env_count++] = pair;
 	sp->env[sp->env_count] = NULL;
 	return 0;
 }
@@ -44,13 +92,12 @@ int spawn_env_put(struct spawn *sp, char *text)
 int spawn_env_set(struct spawn *sp, const char *format, ...)
 {
 	va_list args;
-	char *text = NULL;
+	char *text;
 
 	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		text = NULL;
+	text = format_text(sp, format, args);
 	va_end(args);
-	return spawn_env_put(sp, text);
+	return text != NULL ? spawn_env_put(sp, text) : -1;
 }
 
 bool spawn_inheritable(const char *pair)
@@ -176,7 +223,7 @@ int spawn_build_environment(struct spawn *sp)
 
 	for (char **e = environ; *e != NULL; e++) {
 		if (spawn_inheritable(*e))
-			rc |= spawn_env_put(sp, strdup(*e));
+			rc |= spawn_env_put(sp, *e);
 	}
 	if (u->set && sp->settings->set_user_env) {
 		rc |= spawn_env_set(sp, "HOME=%s", u->home);
@@ -203,6 +250,16 @@ static const char *env_value(const struct spawn *sp, const char *key)
 	return NULL;
 }
 
+static char *spawn_path(struct spawn *sp, const char *folder, size_t bytes, const char *name)
+{
+	size_t all = bytes + strlen(name) + 3;
+	char *text = spawn_text(sp, all);
+
+	if (text != NULL)
+		snprintf(text, all, "%.*s%s%s", (int)bytes, folder, bytes > 0 ? "/" : "./", name);
+	return text;
+}
+
 int spawn_build_paths(struct spawn *sp)
 {
 	const char *name = sp->worker.argv[0], *path = env_value(sp, "PATH");
@@ -212,22 +269,23 @@ int spawn_build_paths(struct spawn *sp)
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	for (const char *p = path; *p != '\0'; p++)
 		count += *p == ':';
-	sp->paths = calloc(count + 1, sizeof *sp->paths);
+	sp->paths = spawn_text(sp, (count + 1) * sizeof *sp->paths);
 	if (sp->paths == NULL)
 		return -1;
+	memset(sp->paths, 0, (count + 1) * sizeof *sp->paths);
 	if (sp->settings->hidden) { /* ourselves, also when the file was replaced meanwhile */
-		sp->paths[0] = strdup("/proc/self/exe");
-		return sp->paths[0] != NULL ? 0 : -1;
+		sp->paths[0] = (char *)"/proc/self/exe";
+		return 0;
 	}
 	if (strchr(name, '/') != NULL) {
-		sp->paths[0] = strdup(name);
-		return sp->paths[0] != NULL ? 0 : -1;
+		sp->paths[0] = (char *)name;
+		return 0;
 	}
 	while (n < count) {
 		size_t bytes = strcspn(path, ":");
 
-		if (asprintf(&sp->paths[n++], "%.*s%s%s", (int)bytes, path, bytes > 0 ? "/" : "./",
-			    name) < 0)
+		sp->paths[n] = spawn_path(sp, path, bytes, name);
+		if (sp->paths[n++] == NULL)
 			return -1;
 		if (path[bytes] == '\0')
 			break;

@@ -162,13 +162,13 @@ pid_t spawn_command(struct supervisor *s, const char *command, const char *const
 	for (int i = 0; i < 2; i++)
 		sp.out[i] = sp.err[i] = sp.report[i] = sp.hold[i] = sp.channel[i] = -1;
 	for (char **v = environ; *v != NULL; v++)
-		rc |= spawn_inheritable(*v) ? spawn_env_put(&sp, strdup(*v)) : 0;
+		rc |= spawn_inheritable(*v) ? spawn_env_put(&sp, *v) : 0;
 	for (size_t i = 0; i < s->config->environment_count; i++)
 		rc |= spawn_env_set(&sp, "%s=%s", s->config->environment[i].key,
 			s->config->environment[i].value);
 	for (; *more_environment != NULL; more_environment++)
-		rc |= spawn_env_put(&sp, strdup(*more_environment));
-	spec.envp = sp.env;
+		rc |= spawn_env_put(&sp, *more_environment);
+	spec.envp = (char **)sp.env;
 	if (rc == 0 && pipe2(report, O_CLOEXEC) == 0) {
 		spec.report_fd = report[1];
 		spec.parent = getpid();

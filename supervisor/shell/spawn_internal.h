@@ -6,12 +6,16 @@
 #define BATON_SHELL_SPAWN_INTERNAL_H
 
 #include <limits.h>
+#include <stdalign.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #include "supervisor/shell/state.h"
 
 #define FIRST_SOCKET_FD 3
 #define MOST_FDS        (FIRST_SOCKET_FD + 256 + 2)
+
+enum { SPAWN_TEXT_BYTES = 12288 };
 
 extern char **environ;
 
@@ -24,7 +28,7 @@ struct spawn {
 	const struct config *config;
 	struct config_worker worker;
 	bool worker_built;
-	char **env;
+	const char **env; /* what they point to: environ's, or of spawn_text */
 	size_t env_count, env_capacity;
 	char **paths;
 	struct child_fd fds[MOST_FDS];
@@ -34,10 +38,17 @@ struct spawn {
 	struct logs_sink *sinks[2];
 	gid_t groups[NGROUPS_MAX > 256 ? 256 : NGROUPS_MAX];
 	int group_count;
+	struct spawn_block *blocks; /* of what did not fit into TEXT */
+	size_t text_used;
+	alignas(max_align_t) char text[SPAWN_TEXT_BYTES]; /* last: not zeroed */
 };
 
-/* TEXT (KEY=VALUE, malloced, taken over) replaces an earlier one of that key. */
-int spawn_env_put(struct spawn *sp, char *text);
+/* Memory until spawn_clear, for any type; NULL = there is none. All of it side by side: of pages
+ * that were written to, each costs the next fork a copy. */
+void *spawn_text(struct spawn *sp, size_t bytes);
+void spawn_text_clear(struct spawn *sp);
+/* PAIR (KEY=VALUE, outlives the spawn) replaces an earlier one of that key. */
+int spawn_env_put(struct spawn *sp, const char *pair);
 int spawn_env_set(struct spawn *sp, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* What speaks of another service manager, or of a baton above us, is not passed on. */
 bool spawn_inheritable(const char *pair);

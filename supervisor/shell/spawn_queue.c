@@ -1,6 +1,7 @@
 /* Which fork comes when. */
 #include <stdlib.h>
 
+#include "supervisor/shell/own_memory.h"
 #include "supervisor/shell/spawn_internal.h"
 
 #define SPAWNS_FIRST 64
@@ -28,13 +29,13 @@ void spawn_later(struct supervisor *s, const struct action *a)
 	}
 	if (s->spawn_count == s->spawn_capacity) {
 		size_t capacity = s->spawn_capacity != 0 ? 2 * s->spawn_capacity : SPAWNS_FIRST;
-		struct action *spawns = malloc(capacity * sizeof *spawns);
+		struct action *spawns = own_memory_new(capacity, sizeof *spawns);
 
 		if (spawns == NULL)
 			abort(); /* as in supervisor_post */
 		for (size_t i = 0; i < s->spawn_count; i++)
 			spawns[i] = s->spawns[(s->spawn_head + i) % s->spawn_capacity];
-		free(s->spawns);
+		own_memory_free(s->spawns, s->spawn_capacity, sizeof *spawns);
 		s->spawns = spawns;
 		s->spawn_head = 0;
 		s->spawn_capacity = capacity;

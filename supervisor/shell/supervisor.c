@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "supervisor/shell/own_memory.h"
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/supervisor.h"
 
@@ -26,14 +27,14 @@ void supervisor_post(struct supervisor *s, const struct event *e)
 {
 	if (s->queue_count == s->queue_capacity) {
 		size_t capacity = s->queue_capacity != 0 ? 2 * s->queue_capacity : QUEUE_FIRST;
-		struct event *queue = malloc(capacity * sizeof *queue);
+		struct event *queue = own_memory_new(capacity, sizeof *queue);
 
 		if (queue == NULL)
 			abort(); /* an event lost is a state lost: better a death that all can see
 				  */
 		for (size_t i = 0; i < s->queue_count; i++)
 			queue[i] = s->queue[(s->queue_head + i) % s->queue_capacity];
-		free(s->queue);
+		own_memory_free(s->queue, s->queue_capacity, sizeof *queue);
 		s->queue = queue;
 		s->queue_head = 0;
 		s->queue_capacity = capacity;
@@ -108,11 +109,10 @@ static void make_room(struct supervisor *s, const struct event *e)
 
 		slots = slots > PROCESS_SLOTS ? PROCESS_SLOTS : slots;
 		assert(slots >= workers);
-		c->workers = realloc(c->workers, (size_t)slots * sizeof *c->workers);
+		c->workers = own_memory_grow(
+			c->workers, (size_t)c->worker_slots, (size_t)slots, sizeof *c->workers);
 		if (c->workers == NULL)
 			abort();
-		memset(c->workers + c->worker_slots, 0,
-			(size_t)(slots - c->worker_slots) * sizeof *c->workers);
 		for (int i = s->process_slots; i < slots; i++)
 			process_init(s, &s->processes[i], i);
 		s->process_slots = slots;
@@ -131,7 +131,8 @@ static void make_room(struct supervisor *s, const struct event *e)
 	}
 	actions = core_plan_capacity(c);
 	if (actions > s->plan.capacity) {
-		s->plan.items = realloc(s->plan.items, actions * sizeof *s->plan.items);
+		own_memory_free(s->plan.items, s->plan.capacity, sizeof *s->plan.items);
+		s->plan.items = own_memory_new(actions, sizeof *s->plan.items);
 		if (s->plan.items == NULL)
 			abort();
 		s->plan.capacity = actions;
@@ -349,7 +350,7 @@ static int init(struct supervisor *s, struct err *e)
 	s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (s->null_fd < 0)
 		return err_set(e, ERR_SYSTEM, "cannot open /dev/null: %s", strerror(errno));
-	s->processes = calloc(PROCESS_SLOTS, sizeof *s->processes);
+	s->processes = own_memory_new(PROCESS_SLOTS, sizeof *s->processes);
 	if (s->processes == NULL)
 		return err_set(e, ERR_SYSTEM, "out of memory");
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -396,12 +397,12 @@ static void release(struct supervisor *s)
 	config_unref(s->config);
 	config_unref(s->booted);
 	free(s->listeners);
-	free(s->core.workers);
+	own_memory_free(s->core.workers, (size_t)s->core.worker_slots, sizeof *s->core.workers);
 	free(s->core.programs);
-	free(s->plan.items);
-	free(s->queue);
-	free(s->spawns);
-	free(s->processes);
+	own_memory_free(s->plan.items, s->plan.capacity, sizeof *s->plan.items);
+	own_memory_free(s->queue, s->queue_capacity, sizeof *s->queue);
+	own_memory_free(s->spawns, s->spawn_capacity, sizeof *s->spawns);
+	own_memory_free(s->processes, PROCESS_SLOTS, sizeof *s->processes);
 	if (s->null_fd >= 0)
 		close(s->null_fd);
 }

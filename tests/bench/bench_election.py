@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Failover, takeover and idle cost of the real binary. Prints "NAME VALUE UNIT goal GOAL".
+"""Failover, takeover and idle cost of the real binary.
 
 Numbers of rounds: BENCH_FAILOVERS (50), BENCH_TAKEOVERS (20), BENCH_IDLE_SECONDS (30).
 """
@@ -11,6 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import bench
 import harness
 from harness import BUILD, Instance, wait_until
 
@@ -21,7 +22,7 @@ IDLE_SECONDS = float(os.environ.get("BENCH_IDLE_SECONDS", "30"))
 
 
 def report(name, value, unit, goal):
-    print(f"{name} {value:.3f} {unit} goal {goal}", flush=True)
+    bench.row(name, value, unit, goal=None if goal == "-" else float(goal))
 
 
 def promotions(path):
@@ -79,8 +80,8 @@ def failover():
         one.wait_for(f"term>{term}", 10)
         new = wait_until(lambda: {t: v for t, v in promotions(file).items() if t > term}, 5)
         took.append((new[min(new)][0] - died) / 1e6)
-    report("failover_executor_median", statistics.median(took), "ms", "5")
-    report("failover_executor_max", max(took), "ms", "-")
+    report("executor killed: promoted (median)", statistics.median(took), "ms", "5")
+    report("  the longest", max(took), "ms", "-")
     one.stop()
 
 
@@ -104,8 +105,8 @@ def takeover():
             lambda: {t: v for t, v in promotions(holder.path("promotions")).items() if t > term}, 5)
         took.append((new[min(new)][0] - died) / 1e6)
         holder.process.wait()
-    report("takeover_same_machine_median", statistics.median(took), "ms", "100")
-    report("takeover_same_machine_max", max(took), "ms", "-")
+    report("holder killed: taken over (median)", statistics.median(took), "ms", "100")
+    report("  the longest", max(took), "ms", "-")
     standby.stop()
 
 
@@ -153,22 +154,24 @@ def idle():
     before = cost(pids)
     time.sleep(IDLE_SECONDS)
     after = cost(pids)
-    report("idle_100_workers_cpu", (after[0] - before[0]) / 1e6, "ms", "6")
-    report("idle_100_workers_switches", after[1] - before[1], "switches", "60")
-    report("private_memory_100_workers", after[2] / 1024, "MiB", "6")
+    report("idle with 100 workers: CPU", (after[0] - before[0]) / 1e6, "ms", "6")
+    report("  context switches", after[1] - before[1], "", "60")
+    report("  private memory", after[2] / 1024, "MiB", "6")
     for pid in pids:
         with open(f"/proc/{pid}/comm", encoding="ascii") as f:
-            print(f"#   {f.read().strip()}: private {cost([pid])[2]} KiB", flush=True)
+            bench.note(f"{f.read().strip()}: {cost([pid])[2]} KiB")
     one.stop()
 
 
 def main():
     names = sys.argv[1:] or ["failover", "takeover", "idle"]
+    bench.heading("the baton: from a death to the new executor; the cost of idling")
     try:
         for name in names:
             {"failover": failover, "takeover": takeover, "idle": idle}[name]()
     finally:
-        harness._clean()
+        bench.clean()
+    bench.end()
 
 
 if __name__ == "__main__":
