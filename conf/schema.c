@@ -195,7 +195,7 @@ ROW("retry_backoff", DURATION, "10s", NULL, 0 COMMA DAY, LIVE, OWN, JOB(retry_ba
 ROW("jitter", DURATION, "0s", NULL, 0 COMMA DAY, LIVE, OWN, JOB(jitter_ns), NULL, "A run starts up to this much later, at random")
 ROW("on_failure", TEXT, "", NULL, NO_BOUNDS, LIVE, OWN, JOB(on_failure), NULL, "Command run (by /bin/sh -c) after the last attempt failed")
 ROW("enabled", BOOLEAN, "yes", NULL, NO_BOUNDS, LIVE, OWN, JOB(enabled), NULL, "no: it fires never, and can be run by hand")
-ROW("output_keep", SIZE, "64KB", NULL, 0 COMMA 64 * MEGABYTE, LIVE, OWN, JOB(output_keep), NULL, "Bytes of a run's output that are kept in the history, the last ones")
+ROW("output_keep", SIZE, "64KB", NULL, 0 COMMA 16 * MEGABYTE, LIVE, OWN, JOB(output_keep), NULL, "Bytes of a run's output that are kept in the history, the last ones")
 ROW("interrupted", WORD, "fail", NULL, NO_BOUNDS, LIVE, OWN, JOB(interrupted), "rerun|fail", "What becomes of a run that a takeover cut off")
 ROW("handoff_timeout", DURATION, "", NULL, 0 COMMA DAY, LIVE, OWN, JOB(handoff_timeout_ns), NULL, "Time for finishing when another instance takes over; by default that of [scheduler]")
 #undef SECTION

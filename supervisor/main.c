@@ -64,11 +64,16 @@ static const struct cli_command commands[] = {
 	 "release makes this instance step down. With --force it frees the lock of a\n"
 	 "holder that is proven dead, or silent for its ttl while this command watches.",
 	 FIND | CLI_BIT(JSON) | CLI_BIT(FORCE) | CLI_BIT(LIMIT), 1, 1},
-	{"jobs", cli_jobs, "the [job:] sections: when they run next",
-	 "next [NAME...]\n"
-	 "next prints coming times, also with no instance running: one of each job, five of\n"
-	 "each NAME, or as -n says.",
-	 FIND | DIALECT | CLI_BIT(JSON) | CLI_BIT(LIMIT) | CLI_BIT(FROM), 0, -1},
+	{"jobs", cli_jobs, "the [job:] sections: what runs, how it went, what comes next",
+	 "[next|history|output|run|pause|resume] [NAME...]\n"
+	 "next [NAME...]      coming times: one of each job, five of each NAME, or as -n says\n"
+	 "history [NAME]      what ran, newest first (--failed, --since 2d, -n)\n"
+	 "output NAME [RUN]   what the last run wrote, or the one that history names\n"
+	 "run NAME            one run now; --wait prints its output and passes its status on\n"
+	 "pause, resume NAME...\n"
+	 "All but run read and write the database alone: no instance need be running.",
+	 FIND | DIALECT | CLI_BIT(JSON) | CLI_BIT(LIMIT) | CLI_BIT(FROM) | CLI_BIT(FAILED) |
+		 CLI_BIT(SINCE) | CLI_BIT(WAIT) | CLI_BIT(TIMEOUT), 0, -1},
 	{"wait", cli_wait, "wait until a condition holds",
 	 "--for CONDITION\n"
 	 "CONDITION: executor, executor!=PID, term>N, ready=NAME, role=holder, ...\n"

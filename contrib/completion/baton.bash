@@ -12,7 +12,7 @@ _baton() {
 		-c | --config | -s | --socket)
 			find+=("${COMP_WORDS[i]}" "${COMP_WORDS[++i]}")
 			;;
-		--for | --timeout | -n | --limit | -w | --workers | -b | --bind | --preset | --name) ((i++)) ;;
+		--for | --timeout | --since | --from | -n | --limit | -w | --workers | -b | --bind | --preset | --name) ((i++)) ;;
 		--) return ;; # words of another command
 		-*) ;;
 		*) command=${command:-${COMP_WORDS[i]}} ;;
@@ -38,6 +38,11 @@ _baton() {
 			sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p')" -- "$current")
 	elif [[ $command == lock ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "info history release" -- "$current")
+	elif [[ $command == jobs && $previous == jobs ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "next history output run pause resume" -- "$current")
+	elif [[ $command == jobs ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$("$baton" jobs "${find[@]}" 2>/dev/null |
+			sed -n '/^JOB /,$s/^\([^ ]*\)  .*/\1/p' | grep -v '^JOB$')" -- "$current")
 	elif [[ $command =~ ^(start|stop|restart|status|signal|scale|handoff)$ ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "all $("$baton" status "${find[@]}" 2>/dev/null |
 			sed -n '/^$/,$s/^ *\([^ ]*\)  .*/\1/p')" -- "$current")

@@ -24,6 +24,9 @@ enum cli_exit {
 	CLI_REFUSED = 4,
 	CLI_CONFIG = 78,
 	CLI_TIMEOUT = 124,
+	CLI_LEASE_LOST = 124, /* exec, jobs run --wait, which pass a command's status on */
+	CLI_OWN_FAILURE = 125,
+	CLI_NOT_EXECUTABLE = 126,
 };
 
 /* One row per option: identifier, long name, letter (0 = none), name of its value (NULL = none). */
@@ -52,6 +55,8 @@ enum cli_exit {
 	X(CHANGED_ONLY, "changed-only", 0, NULL, "leave unchanged programs alone")                 \
 	X(LIMIT, "limit", 'n', "N", "at most N lines")                                             \
 	X(FROM, "from", 0, "TIME", "from then on: 2027-03-28T02:30:00+01:00, or local time")       \
+	X(FAILED, "failed", 0, NULL, "only what failed")                                           \
+	X(SINCE, "since", 0, "TIME", "from then on: 2h, 3d, or 2027-03-28T02:30:00")               \
 	X(WORKERS, "workers", 'w', "N", "without a file: workers, or auto")                        \
 	X(BIND, "bind", 'b', "ADDRESS", "without a file: HOST:PORT, :PORT, unix:PATH; repeatable") \
 	X(EXECUTOR, "executor", 0, NULL, "without a file: one worker is the executor")             \

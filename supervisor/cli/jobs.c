@@ -9,8 +9,16 @@
 #define FIND (CLI_BIT(CONFIG) | CLI_BIT(SOCKET) | CLI_BIT(NATIVE) | CLI_BIT(COMPAT))
 
 static const struct jobs_verb verbs[] = {
+	{"", jobs_table, "", CLI_BIT(JSON), 0},
 	{"next", jobs_next, "[-n N] [--from TIME] [NAME...]",
 		CLI_BIT(LIMIT) | CLI_BIT(FROM) | CLI_BIT(JSON), -1},
+	{"history", jobs_history, "[NAME] [--failed] [--since TIME] [-n N]",
+		CLI_BIT(LIMIT) | CLI_BIT(FAILED) | CLI_BIT(SINCE) | CLI_BIT(JSON), 1},
+	{"output", jobs_output, "NAME [RUN]", CLI_BIT(JSON), 2},
+	{"run", jobs_run, "NAME [--wait] [--timeout T]",
+		CLI_BIT(WAIT) | CLI_BIT(TIMEOUT) | CLI_BIT(JSON), 1},
+	{"pause", jobs_pause, "NAME...", CLI_BIT(JSON), -1},
+	{"resume", jobs_resume, "NAME...", CLI_BIT(JSON), -1},
 };
 
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
@@ -36,8 +44,6 @@ static int unknown(struct cli *c, const char *name)
 			best = verbs[i].name;
 		}
 	}
-	if (!name[0])
-		return cli_usage(c, "what of the jobs? baton jobs next");
 	return cli_usage(c, "'%s' is nothing that jobs can do%s%s%s", name,
 		best ? "; did you mean '" : "", best ? best : "", best ? "'?" : "");
 }

@@ -17,6 +17,12 @@ struct jobs_verb {
 };
 
 int jobs_next(struct cli *c);
+int jobs_table(struct cli *c); /* without a verb */
+int jobs_history(struct cli *c);
+int jobs_output(struct cli *c);
+int jobs_run(struct cli *c);
+int jobs_pause(struct cli *c);
+int jobs_resume(struct cli *c);
 
 /* The job called NAME: its index, or -1 after a message that names a near one. */
 int jobs_find(const struct cli *c, const struct config *config, const char *name);
