@@ -209,13 +209,12 @@ static void print_executor(const struct table *t)
 {
 	const struct store_executor *x = jobs_executor(&t->site);
 	bool coloured = output_coloured(stdout);
-	char text[512];
+	const struct store_row *row = &t->site.view.row;
 
 	if (x)
-		printf("%srun by %s (pid %lld) of %s%s\n\n", output_paint(coloured, FAINT),
-			x->worker, (long long)x->pid,
-			lock_holder_text(&t->site.view.row, text, sizeof(text)),
-			output_paint(coloured, PLAIN));
+		printf("%srun by %s (pid %lld) of pid %lld on %s%s\n\n",
+			output_paint(coloured, FAINT), x->worker, (long long)x->pid,
+			(long long)row->pid, row->hostname, output_paint(coloured, PLAIN));
 	else
 		printf("%snobody runs them now%s: baton run -c %s\n\n",
 			output_paint(coloured, CAREFUL), output_paint(coloured, PLAIN),

@@ -328,6 +328,47 @@ def _():
     check("upgrade this baton" in said, said)
 
 
+@test("with the real job worker: run --wait, pause, resume, history, output")
+def _():
+    one = Instance("""
+        [scheduler]
+        ttl = 3s
+        heartbeat = 300ms
+        kill_grace = 500ms
+        [job:tick]
+        schedule = * * * * * *
+        command = echo tick
+        [job:by-hand]
+        schedule = 0 0 1 1 *
+        command = echo by hand, attempt $BATON_ATTEMPT; exit 9
+    """)
+
+    def jobs(*words, status=0):
+        return baton("jobs", *words, "-c", one.config, status=status)
+
+    wait_until(lambda: json.loads(jobs("--json").out)["executor"], 10)
+    got = jobs("run", "by-hand", "--wait", status=9)
+    equal(got.out, "by hand, attempt 1\n", "output")
+    row = json.loads(jobs("history", "by-hand", "--json").out)[0]
+    equal((row["status"], row["exit_code"], row["cause"], row["worker"]),
+          ("failed", 9, "request", "jobs:0"), "history")
+    wait_until(lambda: "ok" in jobs("history", "tick").out, 10)
+    jobs("pause", "tick")
+    newest = json.loads(jobs("history", "tick", "-n", "1", "--json").out)[0]["run"]
+    paused_at = time.time()
+    wait_until(lambda: time.time() - paused_at > 2.5, 10)
+    equal(json.loads(jobs("history", "tick", "-n", "1", "--json").out)[0]["run"], newest,
+          "newest run of a job that is paused")
+    got = jobs("run", "tick", "--wait")
+    equal(got.out, "tick\n", "paused, and run by hand")
+    jobs("resume", "tick")
+    wait_until(lambda: json.loads(jobs("history", "tick", "-n", "1", "--json").out)[0]["cause"]
+               == "schedule", 10)
+    equal(jobs("output", "tick").out, "tick\n", "output")
+    one.stop()
+    equal(jobs("output", "tick").out, "tick\n", "output, with no instance")
+
+
 @test("the verbs: what does not exist, what does not apply")
 def _():
     site = Site(ledger=False)
