@@ -82,7 +82,9 @@ void output_cell(struct output_table *t, enum output_colour colour, const char *
 		t->capacity = capacity;
 	}
 	va_start(arguments, format);
-	if (vasprintf(&text, format ? format : "", arguments) < 0)
+	if (!format)
+		text = strdup("");
+	else if (vasprintf(&text, format, arguments) < 0)
 		text = NULL;
 	va_end(arguments);
 	if (!text)

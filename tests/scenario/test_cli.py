@@ -8,7 +8,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from harness import *  # noqa: E402,F403
 
 COMMANDS = ["run", "check", "status", "start", "stop", "restart", "reload", "scale", "signal",
-            "shutdown", "handoff", "lock", "wait", "events", "is-executor", "version", "help"]
+            "shutdown", "handoff", "lock", "jobs", "wait", "events", "is-executor", "version",
+            "help"]
 LATER = ["enable", "disable", "logs", "top", "upgrade", "exec"]
 CANDIDATES = """
     [scheduler]

@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import pwd
 import random
 import sys
 
@@ -601,30 +600,6 @@ def _():
     one.start()
     equal(one.stop(), 0, "exit status")
     reap()
-
-
-# --- the user ----------------------------------------------------------------------------------
-@test("[baton] user: refused unless it is who runs baton, never ignored; [supervisord] likewise")
-def _():
-    own, other = pwd.getpwuid(os.geteuid()).pw_name, pwd.getpwuid(1).pw_name
-    for section in ("baton", "supervisord"):
-        one = Instance(f"""
-            [{section}]
-            user = {other}
-            [program:web]
-            command = sleep 1000
-        """, start=False)
-        for words in (("check",), ("run", "-s", one.socket)):
-            r = baton(*words, "-c", one.config, status=78)
-            check(re.search(rf"one\.ini:2: \[{section}\] user: not supported yet.*'{other}'",
-                            r.out + r.err), f"{words}: {r}")
-        one.write(f"""
-            [{section}]
-            user = {own}
-            [program:web]
-            command = sleep 1000
-        """)
-        baton("check", "-c", one.config, status=0)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,13 @@ static int teardown(void **state)
 
 #define SOME(count, most) ((count) < (most) ? (count) : (most))
 
+/* Of nothing there is no address. */
+static void copy(void *to, const void *from, size_t bytes)
+{
+	if (bytes > 0)
+		memcpy(to, from, bytes);
+}
+
 static void on_reply(const struct ledger_reply *r, void *context)
 {
 	struct got *g = context;
@@ -82,14 +89,14 @@ static void on_reply(const struct ledger_reply *r, void *context)
 	g->op = r->op;
 	g->outcome = r->outcome;
 	snprintf(g->text, sizeof(g->text), "%s", r->text);
-	memcpy(g->claimed, r->claimed, r->claimed_count * sizeof(*r->claimed));
-	memcpy(g->updated, r->updated, r->updated_count * sizeof(*r->updated));
+	copy(g->claimed, r->claimed, r->claimed_count * sizeof(*r->claimed));
+	copy(g->updated, r->updated, r->updated_count * sizeof(*r->updated));
 	g->run_count = r->run_count;
 	g->job_count = r->job_count;
 	g->request_count = r->request_count;
-	memcpy(g->runs, r->runs, SOME(r->run_count, 8) * sizeof(*r->runs));
-	memcpy(g->jobs, r->jobs, SOME(r->job_count, 8) * sizeof(*r->jobs));
-	memcpy(g->requests, r->requests, SOME(r->request_count, 8) * sizeof(*r->requests));
+	copy(g->runs, r->runs, SOME(r->run_count, 8) * sizeof(*r->runs));
+	copy(g->jobs, r->jobs, SOME(r->job_count, 8) * sizeof(*r->jobs));
+	copy(g->requests, r->requests, SOME(r->request_count, 8) * sizeof(*r->requests));
 	g->executor_term = r->executor_term;
 }
 
