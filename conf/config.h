@@ -23,7 +23,19 @@ enum config_mode { CONFIG_NATIVE, CONFIG_COMPAT };
 enum config_autorestart { AUTORESTART_NO, AUTORESTART_UNEXPECTED, AUTORESTART_ALWAYS };
 enum config_executor { EXECUTOR_NO, EXECUTOR_CANDIDATE, EXECUTOR_ONLY };
 enum config_promote { PROMOTE_NOTIFY, PROMOTE_SIGNAL, PROMOTE_RESPAWN };
-enum config_ready { READY_STARTSECS, READY_NOTIFY };
+/* How the core hears that a worker is ready: by time, by READY=1, by probes that it asks for, or by
+ * what the shell sees in its descriptor or in its output. */
+enum config_ready { READY_STARTSECS, READY_NOTIFY, READY_PROBE, READY_FD, READY_LOG };
+enum config_probe_kind {
+	PROBE_NONE,
+	PROBE_STARTSECS,
+	PROBE_NOTIFY,
+	PROBE_HTTP,
+	PROBE_TCP,
+	PROBE_EXEC,
+	PROBE_FD,
+	PROBE_LOG
+};
 enum config_replace { REPLACE_ROLLING, REPLACE_RESTART, REPLACE_SIGNAL };
 enum config_on_end { ON_END_STAY, ON_END_EXIT }; /* on_fatal, on_exit */
 enum config_output {
@@ -64,6 +76,19 @@ struct config_depend {
 
 struct config_pair { /* one environment variable */
 	const char *key, *value;
+};
+
+struct config_probe { /* one value of `ready` or `health`, of one worker */
+	enum config_probe_kind kind;
+	bool own;         /* http, tcp: through the worker's own probe listener */
+	const char *text; /* as written, expanded */
+	int family;       /* http, tcp, not own: AF_INET, AF_INET6 */
+	const char *host; /* numeric */
+	int port;
+	const char *path; /* http: with its query */
+	char **argv;      /* exec */
+	int fd;           /* fd */
+	const char *word; /* log: what the line contains */
 };
 
 struct config_socket {
@@ -115,7 +140,15 @@ struct config_program {
 	bool promote_unanswered_replace;
 	int64_t handoff_timeout_ns;
 	enum config_ready ready;
+	const char *ready_text, *health_text; /* of the first worker, as in effect; "none" */
+	/* The address that `ready` names is not this worker's alone: what answers there counts only
+	 * once the worker has been up for startsecs. */
+	bool ready_shared;
 	int64_t ready_timeout_ns;
+	bool health; /* probed while it runs */
+	int64_t health_interval_ns, health_timeout_ns;
+	int health_failures;
+	bool probe; /* each worker has a listener of its own for probes, after the sockets */
 	int64_t watchdog_ns; /* 0 = off */
 	enum config_replace replace;
 	int replace_signal;
@@ -306,9 +339,11 @@ struct config_worker {
 		*environment; /* of baton, of environment_file, of the program, of presets */
 	size_t environment_count;
 	char *stdout_path, *stderr_path; /* with OUTPUT_PATH; else "" */
+	struct config_probe ready, health;
 	void *private;
 };
-/* LISTEN[i] is the text for %(listen_NAME)s of the program's i-th socket (the real port). */
+/* LISTEN[i] is the text for %(listen_NAME)s of the program's i-th socket (the real port), and of
+ * the probe listener after them where the program has one. */
 int config_worker_build(const struct config *c, int program, int index, const char *const *listen,
 	struct config_worker *ret_worker, struct err *e);
 void config_worker_release(struct config_worker *w);

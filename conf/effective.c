@@ -97,6 +97,12 @@ static const char *computed_program(struct walk *w, const char *key)
 		return environment(w, w->worker.environment, w->worker.environment_count);
 	if (strcmp(key, "numprocs") == 0 || strcmp(key, "workers") == 0)
 		return arena_printf(w->a, "%d", p->workers);
+	if (strcmp(key, "ready") == 0)
+		return p->ready_text;
+	if (strcmp(key, "health") == 0)
+		return p->health_text;
+	if (strcmp(key, "probe") == 0)
+		return p->probe ? "yes" : "no";
 	if (strcmp(key, "killasgroup") == 0)
 		return p->killasgroup ? "true" : "false";
 	if (strcmp(key, "handoff_timeout") == 0)
@@ -163,10 +169,11 @@ static bool preset_sets_variables(struct walk *w)
 
 	if (!w->p || !w->p->raw->preset)
 		return false;
-	listen = arena_zero(w->a, (w->p->socket_count + 1) * sizeof(*listen));
-	for (size_t i = 0; i < w->p->socket_count; i++)
+	listen = arena_zero(w->a, (w->p->socket_count + 2) * sizeof(*listen));
+	for (size_t i = 0; i < w->p->socket_count + w->p->probe; i++)
 		listen[i] = "";
-	preset_environment(w->a, w->p->raw->preset, listen, w->p->socket_count, &count);
+	preset_environment(
+		w->a, w->p->raw->preset, listen, w->p->socket_count + w->p->probe, &count);
 	return count > 0;
 }
 

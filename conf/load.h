@@ -131,9 +131,16 @@ void load_order(struct loader *l);
 
 /* The scope of a program's values: without an index (load time), or of worker INDEX with the texts
  * of its listeners. VARS has room for SCOPE_VARS + 2 per socket. */
-enum { SCOPE_VARS = 5 };
+enum { SCOPE_VARS = 7 };
 void load_scope(const struct config *c, const struct config_program *p, struct arena *a, int index,
 	const char *const *listen, struct expand_scope *ret_scope);
+
+/* --- ready, health, probe: load_probe.c */
+/* After the sockets: what the program's values are, as far as the core must know. Their errors are
+ * told when the first worker is built. */
+void load_probes(struct loader *l, struct config_program *p);
+/* With the first worker, once it is built. */
+void check_probes(struct loader *l, struct config_program *p, const struct config_worker *w);
 
 /* --- workers: worker_build.c */
 struct worker_build {

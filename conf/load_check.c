@@ -222,7 +222,7 @@ static void check_preset(
 		say(l, p, false, "shell", "cannot be combined with 'preset'");
 	if (preset->most_sockets && (int)p->socket_count > preset->most_sockets)
 		say(l, p, false, "sockets", "more than this server can take");
-	missing = preset_missing(&l->scratch, preset, p->socket_count);
+	missing = preset_missing(&l->scratch, preset, p->socket_count + p->probe);
 	if (missing)
 		say(l, p, false, "preset", missing);
 	drops = preset_drops_requests(&l->scratch, preset, w->argv, directory_of(l, w));
@@ -241,7 +241,7 @@ static void check_preset(
 
 struct first_worker {
 	struct loader *l;
-	const struct config_program *p;
+	struct config_program *p;
 	struct worker_build *build;
 };
 
@@ -249,12 +249,13 @@ static void look_at_worker(void *argument)
 {
 	struct first_worker *f = argument;
 	struct loader *l = f->l;
-	const struct config_program *p = f->p;
+	struct config_program *p = f->p;
 	struct config_worker *w = f->build->worker;
 
 	worker_build_run(f->build);
 	check_command_words(l, p, w);
 	check_preset(l, p, w);
+	check_probes(l, p, w);
 	check_fast(l, p, w);
 	check_runnable(l, p, w);
 	if (p->stdout_kind == OUTPUT_PATH && w->stdout_path[0])
@@ -263,7 +264,7 @@ static void look_at_worker(void *argument)
 		check_log_directory(l, p, "stderr_logfile", w->stderr_path);
 }
 
-static void check_worker(struct loader *l, const struct config_program *p)
+static void check_worker(struct loader *l, struct config_program *p)
 {
 	struct config_worker w = {0};
 	struct worker_build build = {.config = l->config,
@@ -282,7 +283,7 @@ static void check_worker(struct loader *l, const struct config_program *p)
 	arena_release(&l->scratch);
 }
 
-static void check_program(struct loader *l, const struct config_program *p)
+static void check_program(struct loader *l, struct config_program *p)
 {
 	struct setting name = get(l, p, "process_name");
 	char stop[32], whole[32];

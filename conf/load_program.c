@@ -166,30 +166,6 @@ static void load_exitcodes(struct context *x)
 	x->p->exitcode_count = count;
 }
 
-static void load_ready(struct context *x)
-{
-	struct setting s;
-	const char *text = get_text(x, "ready", &s);
-	static const char *const later[] = {"http:", "tcp", "exec:", "fd:", "log:"};
-	int word;
-	struct err e;
-
-	if (!text)
-		return;
-	if (units_word(text, "startsecs|notify", &word, &e) == 0) {
-		x->p->ready = word;
-		return;
-	}
-	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
-		if (strncmp(text, later[i], strlen(later[i])) == 0) {
-			load_report(x->l, !x->l->native, x->section, &s,
-				"'%.60s' is not supported yet; startsecs and notify are", text);
-			return;
-		}
-	}
-	complain(x, &s, false, e.text);
-}
-
 static void load_replace(struct context *x)
 {
 	struct setting s;
@@ -390,9 +366,9 @@ static void load_program(
 	load_workers(&x);
 	load_autorestart(&x);
 	load_exitcodes(&x);
-	load_ready(&x);
 	load_replace(&x);
 	load_program_sockets(&x);
+	load_probes(l, x.p);
 	load_roll(&x);
 	load_limits(&x);
 	load_rlimits(l, SECTION_PROGRAM, section, &x.scope, &x.p->rlimits, &x.p->rlimit_count);

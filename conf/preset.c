@@ -14,9 +14,34 @@ static const struct config_pair term_settings[] = {
 	{"stopwaitsecs", "35s"},
 	{NULL, NULL},
 };
-static const struct config_pair quit_settings[] = {
+/* Ready when it has accepted a connection to its own probe listener: these servers accept once the
+ * application is loaded. */
+static const struct config_pair term_tcp_settings[] = {
+	{"stopsignal", "TERM"},
+	{"stopwaitsecs", "35s"},
+	{"ready", "tcp"},
+	{NULL, NULL},
+};
+/* It takes one descriptor only; it prints this once it accepts. */
+static const struct config_pair uvicorn_settings[] = {
+	{"stopsignal", "TERM"},
+	{"stopwaitsecs", "35s"},
+	{"ready", "log:Uvicorn running on"},
+	{NULL, NULL},
+};
+/* It takes only sockets that its file names; it prints this when the first of its processes that
+ * accept is forked. */
+static const struct config_pair nginx_settings[] = {
 	{"stopsignal", "QUIT"},
 	{"stopwaitsecs", "35s"},
+	{"ready", "log:start worker process "},
+	{NULL, NULL},
+};
+/* As nginx; it says READY=1, where it was built so, when its processes are forked. */
+static const struct config_pair php_fpm_settings[] = {
+	{"stopsignal", "QUIT"},
+	{"stopwaitsecs", "35s"},
+	{"ready", "notify"},
 	{NULL, NULL},
 };
 /* Servers that load the application for a second or more before they can fail: what ends within
@@ -25,6 +50,7 @@ static const struct config_pair slow_term_settings[] = {
 	{"stopsignal", "TERM"},
 	{"stopwaitsecs", "35s"},
 	{"startsecs", "3s"},
+	{"ready", "tcp"},
 	{NULL, NULL},
 };
 /* Its own limit of a request, and of a graceful stop, is 60 s, and is set in its file only. */
@@ -32,6 +58,7 @@ static const struct config_pair unicorn_settings[] = {
 	{"stopsignal", "QUIT"},
 	{"stopwaitsecs", "60s"},
 	{"startsecs", "3s"},
+	{"ready", "tcp"},
 	{NULL, NULL},
 };
 
@@ -91,12 +118,17 @@ static const struct preset_words php_fpm_words[] = {
 	{.words = {NULL}},
 };
 
+static const struct preset_words nginx_words[] = {
+	{.words = {"-g", "error_log stderr notice;"}, .joined = true, .for_log = true},
+	{.words = {NULL}},
+};
+
 static const char *const node_wrappers[] = {
 	"npm", "npx", "yarn", "yarnpkg", "pnpm", "pm2", "pm2-runtime", "forever", "nodemon", NULL};
 
 static const struct preset presets[] = {
 	{.name = "gunicorn",
-		.settings = term_settings,
+		.settings = term_tcp_settings,
 		.environment = python_environment,
 		.signals = gunicorn_signals,
 		.no_listen_variables = true,
@@ -105,7 +137,11 @@ static const struct preset presets[] = {
 		.words = gunicorn_words,
 		.listen = {"--bind", "fd://%zu"}},
 	{.name = "uvicorn",
-		.settings = term_settings,
+		.settings = uvicorn_settings,
+		.no_probe = "uvicorn takes one descriptor only, that of its socket: use "
+			    "'exec:COMMAND' or 'watchdog', or run the application with hypercorn, "
+			    "or with "
+			    "gunicorn -k uvicorn.workers.UvicornWorker",
 		.environment = python_environment,
 		.signals = uvicorn_signals,
 		.most_sockets = 1,
@@ -137,18 +173,23 @@ static const struct preset presets[] = {
 		.listen = {"--http-socket", "fd://%zu"},
 		.listen_with = {"--protocol", "--socket"}},
 	{.name = "node",
-		.settings = term_settings,
+		.settings = term_tcp_settings,
 		.signals = node_signals,
 		.variable = PRESET_NODE_OPTIONS,
 		.wrappers = node_wrappers},
 	{.name = "nginx",
-		.settings = quit_settings,
+		.settings = nginx_settings,
 		.signals = nginx_signals,
+		.words = nginx_words,
+		.no_probe = "nginx takes only sockets that its own file names with 'listen': use "
+			    "'exec:COMMAND'",
 		.variable = PRESET_NGINX},
 	{.name = "php-fpm",
-		.settings = quit_settings,
+		.settings = php_fpm_settings,
 		.signals = php_fpm_signals,
 		.words = php_fpm_words,
+		.no_probe = "php-fpm takes only sockets that its own file names with 'listen': "
+			    "use 'exec:COMMAND'",
 		.blocking_sockets = true,
 		.variable = PRESET_FPM_SOCKETS},
 	{.name = "go", .settings = term_settings, .signals = go_signals},

@@ -17,6 +17,8 @@ struct preset_words {                          /* appended to the command */
 	const char *unless[PRESET_MOST_WORDS]; /* one of these options stands there already */
 	const char *words[PRESET_MOST_WORDS];  /* a NULL first word ends the list */
 	bool with_sockets;                     /* only then */
+	bool for_log; /* only where readiness is told by a line of output */
+	bool joined;  /* the option stands there already: its value comes first, in one */
 };
 
 enum preset_variable { /* one whose value depends on the sockets */
@@ -30,11 +32,12 @@ struct preset {
 	const char *name;
 	const struct config_pair *settings; /* of [program:], ended by a NULL key */
 	const struct config_pair *environment;
-	const int *signals;              /* that mean something else to the server; ended by 0 */
-	int most_sockets;                /* 0 = as many as there are */
-	bool no_listen_variables;        /* they would be taken beside the appended arguments */
-	bool blocking_sockets;           /* its accept(2) must wait */
-	bool unlinks_sockets;            /* it removes a unix socket that was given to it */
+	const int *signals;       /* that mean something else to the server; ended by 0 */
+	int most_sockets;         /* 0 = as many as there are */
+	bool no_listen_variables; /* they would be taken beside the appended arguments */
+	bool blocking_sockets;    /* its accept(2) must wait */
+	bool unlinks_sockets;     /* it removes a unix socket that was given to it */
+	const char *no_probe; /* why it can take no listener beside its sockets, and the way out */
 	const char *const *bind_options; /* what must not stand beside `sockets` */
 	const struct preset_words *words;
 	const char *listen[2];      /* option and value, for each socket; %zu is the descriptor */
@@ -48,9 +51,10 @@ const struct preset *preset_find(const char *name);
 const char *preset_names(void); /* for messages */
 /* The value that the preset gives the key, or NULL. */
 const char *preset_value(const struct preset *p, const char *key);
-/* Words to append to the command for SOCKET_COUNT listeners from descriptor 3 on. */
+/* Words to append to the command for SOCKET_COUNT listeners from descriptor 3 on. FOR_LOG:
+ * readiness is told by a line of output. */
 char **preset_arguments(struct arena *a, const struct preset *p, char *const *argv,
-	size_t socket_count, size_t *ret_count);
+	size_t socket_count, bool for_log, size_t *ret_count);
 /* Variables for one worker, below the program's own in rank. LISTEN: the sockets' addresses. */
 struct config_pair *preset_environment(struct arena *a, const struct preset *p,
 	const char *const *listen, size_t socket_count, size_t *ret_count);

@@ -62,28 +62,38 @@ const char *preset_wrapper(const struct preset *p, char *const *argv)
 	return NULL;
 }
 
-static bool is_wanted(const struct preset_words *w, char *const *argv, size_t socket_count)
+static bool is_wanted(
+	const struct preset_words *w, char *const *argv, size_t socket_count, bool for_log)
 {
 	for (size_t i = 0; i < PRESET_MOST_WORDS && w->unless[i]; i++) {
 		if (preset_option(argv, w->unless[i]))
 			return false;
 	}
-	return !w->with_sockets || socket_count > 0;
+	return (!w->with_sockets || socket_count > 0) && (!w->for_log || for_log);
+}
+
+/* The I-th word; after an option of that name that stands there already, its value in front. */
+static char *word_of(struct arena *a, const struct preset_words *w, size_t i, char *const *argv)
+{
+	const char *before = i == 1 && w->joined ? preset_option(argv + 1, w->words[0]) : NULL;
+
+	return before ? arena_printf(a, "%s %s", before, w->words[i])
+		      : arena_strdup(a, w->words[i]);
 }
 
 char **preset_arguments(struct arena *a, const struct preset *p, char *const *argv,
-	size_t socket_count, size_t *ret_count)
+	size_t socket_count, bool for_log, size_t *ret_count)
 {
 	const char *option = p->listen[0];
 	char **words = NULL;
 	size_t n = 0, capacity = 0;
 
 	for (const struct preset_words *w = p->words; w && w->words[0]; w++) {
-		if (!is_wanted(w, argv, socket_count))
+		if (!is_wanted(w, argv, socket_count, for_log))
 			continue;
 		for (size_t i = 0; i < PRESET_MOST_WORDS && w->words[i]; i++) {
 			words = arena_grow(a, words, n, &capacity, sizeof(*words));
-			words[n++] = arena_strdup(a, w->words[i]);
+			words[n++] = word_of(a, w, i, argv);
 		}
 	}
 	if (p->listen_with[0] && preset_option(argv, p->listen_with[0]))

@@ -4,6 +4,7 @@
 
 #include "conf/load.h"
 #include "conf/preset.h"
+#include "conf/probe.h"
 #include "conf/words.h"
 
 static const struct config_data *data_of(const struct worker_build *b)
@@ -58,7 +59,7 @@ static const char *get_text(
 void load_scope(const struct config *c, const struct config_program *p, struct arena *a, int index,
 	const char *const *listen, struct expand_scope *ret_scope)
 {
-	size_t most = SCOPE_VARS + 2 * p->socket_count, n = 0;
+	size_t most = SCOPE_VARS + 2 * p->socket_count, n = 0, count = p->socket_count;
 	struct expand_var *vars = arena_zero(a, most * sizeof(*vars));
 
 	memset(ret_scope, 0, sizeof(*ret_scope));
@@ -76,6 +77,12 @@ void load_scope(const struct config *c, const struct config_program *p, struct a
 			vars[n++].number = 3 + (long)i;
 			vars[n].name = arena_printf(a, "listen_%s", s->name);
 			vars[n++].text = listen && listen[i] ? listen[i] : s->listen;
+		}
+		if (p->probe) {
+			vars[n++] = (struct expand_var){
+				.name = "fd_probe", .number = 3 + (long)count};
+			vars[n++] = (struct expand_var){.name = "listen_probe",
+				.text = listen && listen[count] ? listen[count] : "127.0.0.1:0"};
 		}
 	}
 	ret_scope->vars = vars;
@@ -117,7 +124,8 @@ static size_t add(struct ranked *all, size_t n, const struct config_pair *pairs,
 static struct config_pair *preset_pairs(struct worker_build *b, size_t *ret_count)
 {
 	const struct config_program *p = program_of(b);
-	const char **listen = arena_zero(b->arena, (p->socket_count + 1) * sizeof(*listen));
+	const char **listen = arena_zero(b->arena, (p->socket_count + 2) * sizeof(*listen));
+	size_t count = p->socket_count + p->probe;
 
 	*ret_count = 0;
 	if (!p->raw->preset)
@@ -125,7 +133,11 @@ static struct config_pair *preset_pairs(struct worker_build *b, size_t *ret_coun
 	for (size_t i = 0; i < p->socket_count; i++)
 		listen[i] = b->listen && b->listen[i] ? b->listen[i]
 						      : b->config->sockets[p->sockets[i]].listen;
-	return preset_environment(b->arena, p->raw->preset, listen, p->socket_count, ret_count);
+	if (p->probe)
+		listen[p->socket_count] = b->listen && b->listen[p->socket_count]
+						  ? b->listen[p->socket_count]
+						  : "127.0.0.1:0";
+	return preset_environment(b->arena, p->raw->preset, listen, count, ret_count);
 }
 
 /* Lowest rank first: baton's, the preset's, the program's file, the program's own. */
@@ -158,7 +170,8 @@ static void merge_environment(
 		pairs[i].value = arena_strdup(b->arena, all[i].pair.value);
 	}
 	if (raw->preset)
-		preset_join(b->arena, raw->preset, pairs, kept, program_of(b)->socket_count);
+		preset_join(b->arena, raw->preset, pairs, kept,
+			program_of(b)->socket_count + program_of(b)->probe);
 	b->worker->environment = pairs;
 	b->worker->environment_count = kept;
 }
@@ -227,6 +240,24 @@ static char *build_output(struct worker_build *b, struct expand_scope *scope, co
 	return arena_strdup(b->arena, text ? load_path(b->arena, is_native(b), s.here, text) : "");
 }
 
+/* --- ready, health --------------------------------------------------------------------------- */
+
+static void build_probe(struct worker_build *b, struct expand_scope *scope, const char *key,
+	const char *in_effect, struct config_probe *ret_probe)
+{
+	struct setting s;
+	const char *text = get_text(b, key, scope, &s);
+	struct err e;
+
+	*ret_probe = (struct config_probe){.text = ""};
+	if (!text)
+		return;
+	if (s.source != SOURCE_FILE) /* a preset's may not fit this command */
+		text = in_effect;
+	if (probe_parse(b->arena, text, strcmp(key, "health") == 0, ret_probe, &e) < 0)
+		report(b, &s, false, e.text);
+}
+
 /* --- command --------------------------------------------------------------------------------- */
 
 static void append_preset(struct worker_build *b, const struct setting *s)
@@ -243,8 +274,15 @@ static void append_preset(struct worker_build *b, const struct setting *s)
 				"'%s' beside 'sockets': the server would listen twice; take it "
 				"out, baton passes the sockets",
 				bind));
-	more = preset_arguments(
-		b->arena, p->raw->preset, b->worker->argv, p->socket_count, &more_count);
+	if (p->probe && !bind && p->socket_count == 0 && p->raw->preset->bind_options &&
+		!p->raw->preset->no_probe)
+		report(b, s, false,
+			arena_printf(b->arena,
+				"%s would listen to its probe listener alone: name what it serves "
+				"with 'sockets'",
+				p->preset));
+	more = preset_arguments(b->arena, p->raw->preset, b->worker->argv,
+		p->socket_count + p->probe, p->ready == READY_LOG, &more_count);
 	while (b->worker->argv[count])
 		count++;
 	argv = arena_zero(b->arena, (count + more_count + 1) * sizeof(*argv));
@@ -327,6 +365,8 @@ void worker_build_run(void *build)
 	w->stdout_path = build_output(b, &scope, "stdout_logfile", p->stdout_kind);
 	w->stderr_path = build_output(
 		b, &scope, "stderr_logfile", p->redirect_stderr ? OUTPUT_INHERIT : p->stderr_kind);
+	build_probe(b, &scope, "ready", p->ready_text, &w->ready);
+	build_probe(b, &scope, "health", p->health_text, &w->health);
 	build_command(b, &scope);
 }
 

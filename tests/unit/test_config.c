@@ -210,7 +210,6 @@ static void test_single_errors(void **state)
 	refuse_one("[baton]\n" WEB "stdout_logfile = /no/such/x.log\n", 4, "does not exist");
 	refuse_one("[baton]\n" WEB "environment = A\n", 4, "KEY=value");
 	refuse_one("[baton]\n" WEB "environment_file = missing.env\n", 4, "No such file");
-	refuse_one("[baton]\n" WEB "ready = http:/x\n", 4, "not supported yet");
 	refuse_one("[baton]\n" WEB "preset = apache\n", 4, "no preset");
 	refuse_one("[baton]\n[http]\nlisten=:80\n" WEB, 2, "not supported yet");
 	refuse_one("[scheduler]\ndatabase = postgresql://u:secret@h/d\n" WEB, 2, "PostgreSQL");

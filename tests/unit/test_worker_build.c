@@ -178,7 +178,12 @@ static void test_presets(void **state)
 	(void)state;
 	arguments(GUNICORN " app:app\npreset = gunicorn\n", "./gunicorn app:app -w 1");
 	arguments(SOCKETS GUNICORN " app:app\npreset = gunicorn\nsockets = a b\n",
+		"./gunicorn app:app -w 1 --bind fd://3 --bind fd://4 --bind fd://5");
+	arguments(SOCKETS GUNICORN
+		" app:app\npreset = gunicorn\nsockets = a b\nready = startsecs\n",
 		"./gunicorn app:app -w 1 --bind fd://3 --bind fd://4");
+	arguments(GUNICORN " -b :80 app:app\npreset = gunicorn\nprobe = yes\n",
+		"./gunicorn -b :80 app:app -w 1 --bind fd://3");
 	arguments(GUNICORN " -w2 app:app\npreset = gunicorn\n", "./gunicorn -w2 app:app");
 	arguments(SOCKETS "[program:web]\ncommand = ./uvicorn app:app\npreset = uvicorn\n"
 			  "sockets = b\n",
@@ -217,16 +222,21 @@ static void test_more_presets(void **state)
 	added("command=./puma\npreset=puma", "./puma -w 0", "NGINX", NULL);
 	added("command=./puma -M --workers 1\npreset=uwsgi\nsockets=b",
 		"./puma -M --workers 1 --worker-reload-mercy 30 --hook-master-start "
-		"'unix_signal:15 gracefully_kill_them_all' --http-socket fd://3",
+		"'unix_signal:15 gracefully_kill_them_all' --http-socket fd://3 --http-socket "
+		"fd://4",
 		"PYTHONUNBUFFERED", "1");
 	added("command=./puma -M -p1 --worker-reload-mercy=5 --protocol uwsgi\npreset=uwsgi\n"
 	      "sockets=b",
 		"./puma -M -p1 --worker-reload-mercy=5 --protocol uwsgi --hook-master-start "
-		"'unix_signal:15 gracefully_kill_them_all' --socket fd://3",
+		"'unix_signal:15 gracefully_kill_them_all' --socket fd://3 --socket fd://4",
 		"PYTHONUNBUFFERED", "1");
-	added("command=./puma\npreset=nginx\nsockets=a b", "./puma", "NGINX", "3;4;");
-	added("command=./puma\npreset=nginx", "./puma", "NGINX", "");
-	added("command=./puma\npreset=nginx\nenvironment=NGINX=\"9;\"", "./puma", "NGINX", "9;");
+	added("command=./puma\npreset=nginx\nsockets=a b", "./puma -g 'error_log stderr notice;'",
+		"NGINX", "3;4;");
+	added("command=./puma -g 'daemon off;'\npreset=nginx",
+		"./puma -g 'daemon off;' -g 'daemon off; error_log stderr notice;'", "NGINX", "");
+	added("command=./puma\npreset=nginx\nready=startsecs", "./puma", "NGINX", "");
+	added("command=./puma\npreset=nginx\nready=startsecs\nenvironment=NGINX=\"9;\"", "./puma",
+		"NGINX", "9;");
 	added("command=./puma\npreset=php-fpm\nsockets=a b", "./puma -F", "FPM_SOCKETS",
 		"::1:8000=3,/run/b=4");
 	added("command=./puma -F\npreset=php-fpm", "./puma -F", "FPM_SOCKETS", NULL);
