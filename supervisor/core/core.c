@@ -253,6 +253,8 @@ static const int worker_events[EVENT_KINDS] = {
 	[EVENT_READY] = WORKER_EVENT_READY + 1,
 	[EVENT_WATCHDOG] = WORKER_EVENT_WATCHDOG + 1,
 	[EVENT_EXTEND] = WORKER_EVENT_EXTEND + 1,
+	[EVENT_PROBE_OK] = WORKER_EVENT_PROBE_OK + 1,
+	[EVENT_PROBE_FAILED] = WORKER_EVENT_PROBE_FAILED + 1,
 };
 
 static struct worker *worker_of(struct core *c, const struct event *e)
@@ -371,6 +373,8 @@ static void handle_deadlines(struct core *c)
 
 		if (w->used && w->deadline_ns != 0 && w->deadline_ns <= c->now_ns)
 			worker_handle(c, w, WORKER_EVENT_DEADLINE, NULL);
+		if (w->used && w->probe_at_ns != 0 && w->probe_at_ns <= c->now_ns)
+			worker_handle(c, w, WORKER_EVENT_PROBE_DUE, NULL);
 	}
 	for (int i = 0; i < c->program_slots; i++)
 		c->programs[i].dirty = true;
@@ -476,8 +480,10 @@ int64_t core_next_deadline(const struct core *c)
 	int64_t first = 0;
 
 	for (int i = 0; i < c->worker_slots; i++) {
-		if (c->workers[i].used)
-			earlier(&first, c->workers[i].deadline_ns);
+		if (!c->workers[i].used)
+			continue;
+		earlier(&first, c->workers[i].deadline_ns);
+		earlier(&first, c->workers[i].probe_at_ns);
 	}
 	for (int i = 0; i < c->program_slots; i++) {
 		const struct program *p = &c->programs[i];

@@ -87,8 +87,12 @@ struct worker {
 	int repeats;          /* early exits in a row */
 	uint64_t restarts;
 	int64_t started_ns, ready_ns, watchdog_ns, kill_ns;
-	int executor_env; /* -1 unset, 0, 1 */
-	uint64_t term;    /* executor_env = 1: its term */
+	int executor_env;    /* -1 unset, 0, 1 */
+	uint64_t term;       /* executor_env = 1: its term */
+	int64_t probe_at_ns; /* the next probe, or when the answer to one is overdue; 0 = none */
+	bool probing;        /* PROBE_START was asked for, and the answer is awaited */
+	int probe_failures;  /* in a row */
+	bool unhealthy;      /* it ends because of its health */
 };
 
 /* --- executor_fsm: one candidate program --------------------------------------------------- */

@@ -25,6 +25,8 @@
 	X(READY)            /* worker, id: READY=1 */                                              \
 	X(WATCHDOG)         /* worker, id: WATCHDOG=1 */                                           \
 	X(STOPPING)         /* worker, id: STOPPING=1 */                                           \
+	X(PROBE_OK)         /* worker, id: the probe succeeded, or what it shows has been seen */  \
+	X(PROBE_FAILED)     /* worker, id; ok: only this attempt could not be made */              \
 	X(EXTEND)           /* worker, id, number: EXTEND_TIMEOUT_USEC */                          \
 	X(MEMORY)           /* worker, id, number: bytes of its tree, when that matters */         \
 	X(SAID_HELLO)       /* worker, id: tell it the present state again */                      \

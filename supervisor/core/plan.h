@@ -32,6 +32,9 @@
 	X(PAGE_CLEAR)    /* worker */                                                              \
 	X(TELL_PROMOTE)  /* worker, term, number = ttl in ms */                                    \
 	X(TELL_DEMOTE) /* worker, term, reason_code = enum channel_reason, number = grace in ms */ \
+	X(PROBE_START) /* worker, number = enum probe_purpose, deadline_ns: answer PROBE_OK or     \
+			  PROBE_FAILED by then */                                                  \
+	X(PROBE_STOP)  /* worker: no answer is wanted any more */                                  \
 	X(HOOK)        /* hook, program, worker, term */                                           \
 	X(REPORT)      /* report: something people and `baton events` want to know */              \
 	X(EXIT)        /* number = exit status: everything is down */
@@ -42,6 +45,8 @@ enum action_kind {
 #undef X
 		ACTION_KINDS
 };
+
+enum probe_purpose { PROBE_FOR_READY, PROBE_FOR_HEALTH };
 
 enum hook { HOOK_PROMOTE, HOOK_DEMOTE, HOOK_STANDBY, HOOK_HOLDER };
 

@@ -82,6 +82,7 @@ static void change_program(struct core *c, struct program *p, const struct confi
 			struct action *a;
 
 			c->workers[i].settings = s;
+			worker_settings_changed(c, &c->workers[i]);
 			if (!c->workers[i].alive || c->workers[i].state != WORKER_RUNNING)
 				continue;
 			a = core_push(c, ACTION_SIGNAL);
@@ -92,8 +93,10 @@ static void change_program(struct core *c, struct program *p, const struct confi
 		return;
 	}
 	for (int i = next(c, slot, -1); i >= 0; i = next(c, slot, i)) {
-		if (c->workers[i].generation == p->generation || worker_is_down(&c->workers[i]))
-			c->workers[i].settings = s;
+		if (c->workers[i].generation != p->generation && !worker_is_down(&c->workers[i]))
+			continue;
+		c->workers[i].settings = s;
+		worker_settings_changed(c, &c->workers[i]);
 	}
 }
 

@@ -33,6 +33,7 @@ void worker_enter(struct core *c, struct worker *w, enum worker_state s, const c
 	w->deadline_ns = 0;
 	if (s != WORKER_RUNNING)
 		w->ready = false;
+	worker_probe_end(c, w);
 	worker_program(c, w)->dirty = true;
 	core_report(
 		c, REPORT_WORKER, w->program, core_worker_slot(c, w), (int)from, (int)s, reason);
@@ -60,7 +61,7 @@ static void spawn(struct core *c, struct worker *w, bool held, int env, uint64_t
 	rollout_born(c, w);
 	w->tree = true;
 	w->alive = w->ready = w->draining = w->term_sent = w->kill_sent = false;
-	w->waits_promotion = w->spawn_failed = w->execed = w->late = false;
+	w->waits_promotion = w->spawn_failed = w->execed = w->late = w->unhealthy = false;
 	w->held = held;
 	w->pid = 0;
 	w->executor_env = env;
@@ -120,7 +121,7 @@ static void spawned(struct core *c, struct worker *w, const struct event *e)
 		executor_handle(c, worker_program(c, w), EXECUTOR_EVENT_FORKED, e);
 }
 
-static void become_ready(struct core *c, struct worker *w)
+void worker_become_ready(struct core *c, struct worker *w)
 {
 	w->failures = 0;
 	w->settled_once = true;
@@ -131,6 +132,7 @@ static void become_ready(struct core *c, struct worker *w)
 		w->watchdog_ns = c->now_ns;
 		w->deadline_ns = c->now_ns + w->settings->watchdog_ns;
 	}
+	worker_probe_health(c, w);
 	pool_worker_changed(c, w);
 }
 
@@ -139,10 +141,12 @@ static void execed(struct core *c, struct worker *w, const struct event *e)
 	(void)e;
 	w->held = false;
 	w->execed = true;
-	if (w->settings->ready == READY_NOTIFY) {
+	if (w->settings->ready != READY_STARTSECS) {
 		w->deadline_ns = c->now_ns + w->settings->ready_timeout_ns;
+		if (w->settings->ready == READY_PROBE)
+			worker_probe_begin(c, w);
 	} else if (w->settings->startsecs_ns <= 0) {
-		become_ready(c, w);
+		worker_become_ready(c, w);
 	} else {
 		w->deadline_ns = c->now_ns + w->settings->startsecs_ns;
 	}
@@ -152,7 +156,9 @@ static void said_ready(struct core *c, struct worker *w, const struct event *e)
 {
 	(void)e;
 	if (w->settings->ready == READY_NOTIFY)
-		become_ready(c, w);
+		worker_become_ready(c, w);
+	else
+		worker_probe_hint(c, w);
 }
 
 /* --- ending -------------------------------------------------------------------------------- */
@@ -190,7 +196,7 @@ static void send_term(struct core *c, struct worker *w)
 	a->group = w->settings->stopasgroup;
 }
 
-static void stop(struct core *c, struct worker *w, const struct event *e)
+void worker_stop_now(struct core *c, struct worker *w, const struct event *e)
 {
 	struct program *p = worker_program(c, w);
 	bool executor = executor_is(c, w);
@@ -229,7 +235,7 @@ static void drained(struct core *c, struct worker *w, const struct event *e)
 }
 
 /* An executor's page first. */
-static void kill_now(struct core *c, struct worker *w, const struct event *e)
+void worker_kill_now(struct core *c, struct worker *w, const struct event *e)
 {
 	struct program *p = worker_program(c, w);
 
@@ -247,21 +253,25 @@ static void kill_now(struct core *c, struct worker *w, const struct event *e)
 }
 
 /* --- time ---------------------------------------------------------------------------------- */
+void worker_not_ready(struct core *c, struct worker *w, const char *reason)
+{
+	w->failures++;
+	w->after = w->settings->startretries >= 0 && w->failures > w->settings->startretries
+			   ? AFTER_FATAL
+			   : AFTER_BACKOFF;
+	w->late = true;
+	w->reason = reason;
+	worker_kill_now(c, w, NULL);
+}
+
 static void starting_deadline(struct core *c, struct worker *w, const struct event *e)
 {
 	(void)e;
-	if (!w->alive || !w->execed || w->settings->ready == READY_NOTIFY ||
-		c->now_ns - w->started_ns < w->settings->startsecs_ns) {
-		w->failures++;
-		w->after = w->settings->startretries >= 0 && w->failures > w->settings->startretries
-				   ? AFTER_FATAL
-				   : AFTER_BACKOFF;
-		w->late = true;
-		w->reason = "not ready in time";
-		kill_now(c, w, NULL);
-		return;
-	}
-	become_ready(c, w);
+	if (!w->alive || !w->execed || w->settings->ready != READY_STARTSECS ||
+		c->now_ns - w->started_ns < w->settings->startsecs_ns)
+		worker_not_ready(c, w, "not ready in time");
+	else
+		worker_become_ready(c, w);
 }
 
 /* The only deadline of a running worker is its watchdog. */
@@ -270,7 +280,7 @@ static void running_deadline(struct core *c, struct worker *w, const struct even
 	w->after = AFTER_RESTART;
 	w->repeats++;
 	w->reason = "watchdog: no WATCHDOG=1 in time";
-	kill_now(c, w, e);
+	worker_kill_now(c, w, e);
 }
 
 static void stopping_deadline(struct core *c, struct worker *w, const struct event *e)
@@ -351,41 +361,46 @@ struct worker_rule {
 static const struct worker_rule rules[WORKER_STATE_COUNT][WORKER_EVENT_COUNT] = {
 	[S(STOPPED)] = {
 		[E(START)] = {start}, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
-		[E(DEADLINE)] = IGNORE, [E(DRAINED)] = IGNORE,
+		[E(DEADLINE)] = IGNORE, [E(DRAINED)] = IGNORE, [E(PROBE_DUE)] = IGNORE,
 	},
 	[S(STANDBY)] = {
 		[E(START)] = IGNORE, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
-		[E(DEADLINE)] = IGNORE, [E(DRAINED)] = IGNORE,
+		[E(DEADLINE)] = IGNORE, [E(DRAINED)] = IGNORE, [E(PROBE_DUE)] = IGNORE,
 	},
 	[S(EXITED)] = {
 		[E(START)] = {start}, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
-		[E(DEADLINE)] = IGNORE, [E(DRAINED)] = IGNORE,
+		[E(DEADLINE)] = IGNORE, [E(DRAINED)] = IGNORE, [E(PROBE_DUE)] = IGNORE,
 	},
 	[S(FATAL)] = {
 		[E(START)] = {start}, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
-		[E(DEADLINE)] = {retry}, [E(DRAINED)] = IGNORE,
+		[E(DEADLINE)] = {retry}, [E(DRAINED)] = IGNORE, [E(PROBE_DUE)] = IGNORE,
 	},
 	[S(BACKOFF)] = {
 		[E(START)] = {start}, [E(STOP)] = {stop_resting}, [E(KILL)] = {stop_resting},
-		[E(DEADLINE)] = {retry}, [E(DRAINED)] = IGNORE,
+		[E(DEADLINE)] = {retry}, [E(DRAINED)] = IGNORE, [E(PROBE_DUE)] = IGNORE,
 	},
 	[S(STARTING)] = {
-		[E(START)] = IGNORE, [E(STOP)] = {stop}, [E(KILL)] = {kill_now},
+		[E(START)] = IGNORE, [E(STOP)] = {worker_stop_now}, [E(KILL)] = {worker_kill_now},
 		[E(SPAWNED)] = {spawned}, [E(SPAWN_FAILED)] = {worker_spawn_failed}, [E(EXECED)] = {execed},
 		[E(READY)] = {said_ready}, [E(DIED)] = {worker_died}, [E(EXTEND)] = {extend},
 		[E(WATCHDOG)] = IGNORE, [E(DEADLINE)] = {starting_deadline}, [E(DRAINED)] = IGNORE,
+		[E(PROBE_DUE)] = {worker_probe_due}, [E(PROBE_OK)] = {worker_probe_ok_starting},
+		[E(PROBE_FAILED)] = {worker_probe_failed_starting},
 	},
 	[S(RUNNING)] = {
-		[E(START)] = IGNORE, [E(STOP)] = {stop}, [E(KILL)] = {kill_now},
+		[E(START)] = IGNORE, [E(STOP)] = {worker_stop_now}, [E(KILL)] = {worker_kill_now},
 		[E(EXECED)] = IGNORE, [E(READY)] = IGNORE, [E(DIED)] = {worker_died}, [E(EXTEND)] = {extend},
 		[E(WATCHDOG)] = {watchdog}, [E(DEADLINE)] = {running_deadline}, [E(DRAINED)] = IGNORE,
+		[E(PROBE_DUE)] = {worker_probe_due}, [E(PROBE_OK)] = {worker_probe_ok_running},
+		[E(PROBE_FAILED)] = {worker_probe_failed_running},
 	},
 	[S(STOPPING)] = {
-		[E(START)] = {start_later}, [E(STOP)] = IGNORE, [E(KILL)] = {kill_now},
+		[E(START)] = {start_later}, [E(STOP)] = IGNORE, [E(KILL)] = {worker_kill_now},
 		[E(SPAWNED)] = {spawned_late}, [E(SPAWN_FAILED)] = {worker_spawn_failed_stopping},
 		[E(EXECED)] = IGNORE, [E(READY)] = IGNORE, [E(DIED)] = {worker_died_stopping},
 		[E(GONE)] = {worker_gone}, [E(DRAINED)] = {drained}, [E(EXTEND)] = {extend},
-		[E(WATCHDOG)] = IGNORE, [E(DEADLINE)] = {stopping_deadline},
+		[E(WATCHDOG)] = IGNORE, [E(DEADLINE)] = {stopping_deadline}, [E(PROBE_DUE)] = IGNORE,
+		[E(PROBE_OK)] = IGNORE, [E(PROBE_FAILED)] = IGNORE,
 	},
 };
 /* clang-format on */
@@ -401,6 +416,8 @@ void worker_handle(struct core *c, struct worker *w, enum worker_event what, con
 
 	if (what == WORKER_EVENT_DEADLINE)
 		w->deadline_ns = 0;
+	if (what == WORKER_EVENT_PROBE_DUE)
+		w->probe_at_ns = 0;
 	if (r->run == NULL) {
 		c->impossible++;
 		core_report(c, REPORT_IMPOSSIBLE, w->program, core_worker_slot(c, w), (int)w->state,

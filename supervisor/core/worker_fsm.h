@@ -14,9 +14,12 @@
 	X(READY)                                                                                   \
 	X(DIED)                                                                                    \
 	X(GONE)                                                                                    \
-	X(DRAINED)  /* the executor machine has taken the baton from it */                         \
-	X(EXTEND)   /* EXTEND_TIMEOUT_USEC */                                                      \
-	X(WATCHDOG) /* WATCHDOG=1 */                                                               \
+	X(DRAINED)   /* the executor machine has taken the baton from it */                        \
+	X(EXTEND)    /* EXTEND_TIMEOUT_USEC */                                                     \
+	X(WATCHDOG)  /* WATCHDOG=1 */                                                              \
+	X(PROBE_DUE) /* the next probe, or the answer to one that never came */                    \
+	X(PROBE_OK)                                                                                \
+	X(PROBE_FAILED)                                                                            \
 	X(DEADLINE) /* of the state */
 
 enum worker_event {
@@ -40,6 +43,8 @@ void worker_start(struct core *c, struct worker *w);
 void worker_spawn_executor(struct core *c, struct worker *w, uint64_t term);
 /* To a resting state without any process (standby of `only`). */
 void worker_rest(struct core *c, struct worker *w, enum worker_state s, const char *reason);
+/* A reload gave it other settings that apply in place. */
+void worker_settings_changed(struct core *c, struct worker *w);
 /* It has no process and none is being started. */
 bool worker_is_down(const struct worker *w);
 /* May be chosen as executor by a line or a signal. */

@@ -17,6 +17,24 @@ void worker_enter(struct core *c, struct worker *w, enum worker_state s, const c
 /* What START does, whatever the state. */
 void worker_begin(struct core *c, struct worker *w);
 
+void worker_become_ready(struct core *c, struct worker *w);
+/* A failed start, in the words of REASON. */
+void worker_not_ready(struct core *c, struct worker *w, const char *reason);
+/* What STOP and KILL do. */
+void worker_stop_now(struct core *c, struct worker *w, const struct event *e);
+void worker_kill_now(struct core *c, struct worker *w, const struct event *e);
+
+/* worker_probe.c */
+void worker_probe_begin(struct core *c, struct worker *w);  /* of readiness: it runs */
+void worker_probe_health(struct core *c, struct worker *w); /* it is ready */
+void worker_probe_end(struct core *c, struct worker *w);    /* it is neither starting nor ready */
+void worker_probe_hint(struct core *c, struct worker *w);   /* it may be ready now */
+void worker_probe_due(struct core *c, struct worker *w, const struct event *e);
+void worker_probe_ok_starting(struct core *c, struct worker *w, const struct event *e);
+void worker_probe_failed_starting(struct core *c, struct worker *w, const struct event *e);
+void worker_probe_ok_running(struct core *c, struct worker *w, const struct event *e);
+void worker_probe_failed_running(struct core *c, struct worker *w, const struct event *e);
+
 /* worker_end.c */
 void worker_died(struct core *c, struct worker *w, const struct event *e);
 void worker_died_stopping(struct core *c, struct worker *w, const struct event *e);
