@@ -2,7 +2,8 @@
 // Loaded before the application (NODE_OPTIONS=--require, `preset = node`): listen(PORT) of an
 // unmodified server takes the socket that baton passed for that port; other ports listen
 // themselves. The stop signal then lets such a server finish its requests, unless the application
-// handles that signal itself.
+// handles that signal itself. The first such server also answers at the worker's own probe listener,
+// from the moment that it listens.
 
 const net = require('net');
 const { isMainThread } = require('worker_threads');
@@ -21,7 +22,17 @@ function passed() {
   return sockets;
 }
 
+// The descriptor of the listener named `probe`, the last one; undefined without it.
+function passedProbe() {
+  const names = (process.env.LISTEN_FDNAMES || '').split(':');
+  if (!isMainThread || process.env.LISTEN_PID !== String(process.pid)) return undefined;
+  return names[names.length - 1] === 'probe' ? 2 + names.length : undefined;
+}
+
 const sockets = passed();
+let probe = passedProbe();
+for (const [key, fd] of sockets) if (fd === probe) sockets.delete(key);
+const count = sockets.size; // passed, the probe listener apart
 const servers = new Set();
 let stopping = false;
 const original = net.Server.prototype.listen;
@@ -59,10 +70,30 @@ function stop() {
   }
 }
 
+// What comes to the probe listener is the server's, as if it had come to its own socket.
+function answerProbes(server) {
+  const fd = probe;
+  if (fd === undefined) return;
+  probe = undefined;
+  server.once('listening', () => {
+    const own = net.createServer({ allowHalfOpen: server.allowHalfOpen },
+      (s) => server.emit('connection', s));
+    own.on('error', () => {});
+    original.call(own, { fd });
+    own.unref();
+    server.once('close', () => own.close());
+  });
+}
+
 function listen(...args) {
   const key = wanted(args[0]);
   const fd = key === undefined ? undefined : sockets.get(key);
-  if (fd === undefined) return original.apply(this, args);
+  if (fd === undefined) {
+    const given = args[0] !== null && typeof args[0] === 'object' ? args[0].fd : undefined;
+    if (given >= 3 && given < 3 + count) answerProbes(this); // it takes the sockets by itself
+    return original.apply(this, args);
+  }
+  answerProbes(this);
   sockets.delete(key); // closing the server closes the descriptor
   const options = args[0] !== null && typeof args[0] === 'object' ? args[0] : {};
   const { signal, backlog = args.slice(1).find((a) => typeof a === 'number') } = options;
@@ -75,4 +106,4 @@ function listen(...args) {
     ...(typeof callback === 'function' ? [callback] : []));
 }
 
-if (sockets.size > 0) net.Server.prototype.listen = listen;
+if (count > 0) net.Server.prototype.listen = listen;

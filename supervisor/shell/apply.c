@@ -1,4 +1,5 @@
 /* The only place where actions become side effects. */
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"
 
 static void exit_loop(struct supervisor *s, int status)
@@ -79,6 +80,12 @@ static void apply(struct supervisor *s, const struct action *a)
 	case ACTION_TELL_PROMOTE:
 	case ACTION_TELL_DEMOTE:
 		channel_tell(s, a);
+		break;
+	case ACTION_PROBE_START:
+		probes_start(s, a);
+		break;
+	case ACTION_PROBE_STOP:
+		probes_stop(s, a->worker);
 		break;
 	case ACTION_HOOK:
 		hooks_run(s, a);

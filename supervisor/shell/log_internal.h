@@ -96,6 +96,11 @@ void sink_reopen(struct logs_sink *s);
 /* --- log_stream.c ------------------------------------------------------------------------------
  */
 
+struct log_expect;
+
+/* log_expect.c: looks through what has come, and passes nothing on. */
+void expect_feed(struct logs_stream *s, const char *data, size_t bytes);
+
 struct logs_stream {
 	struct logs *logs;
 	struct logs_stream *next, *previous;
@@ -110,7 +115,8 @@ struct logs_stream {
 	size_t partial_bytes, partial_capacity;
 
 	bool ended, detached;
-	bool waits; /* in its sink's list */
+	struct log_expect *expect; /* log_expect.c; NULL = nothing is looked for */
+	bool waits;                /* in its sink's list */
 	struct logs_stream *waits_next, *waits_previous;
 	void (*on_end)(void *context, struct logs_stream *s);
 	void *context;

@@ -217,6 +217,8 @@ static enum read_result read_once(struct logs_stream *s, size_t *ret_bytes)
 		return READ_EMPTY;
 	if (n > 0) {
 		*ret_bytes = (size_t)n;
+		if (s->expect)
+			expect_feed(s, s->logs->input, (size_t)n);
 		feed(s, s->logs->input, (size_t)n);
 		return READ_MORE;
 	}
@@ -350,6 +352,7 @@ static void stream_free(struct logs_stream *s)
 		logs_sink_close(s->sink);
 	}
 	drop_partial(s);
+	free(s->expect);
 	free(s->prefix);
 	free(s);
 }

@@ -85,6 +85,10 @@ struct logs_stream;
 int logs_stream_open(struct logs *l, int fd, struct logs_sink *sink, const char *prefix,
 	void (*ended)(void *context, struct logs_stream *s), void *context,
 	struct logs_stream **ret_stream, struct err *e);
+/* SEEN once, when WORD (one line's, not empty) has come; bytes go on as they are. A later call
+ * takes the place of an earlier one; SEEN NULL = not any more. */
+void logs_stream_expect(
+	struct logs_stream *s, const char *word, void (*seen)(void *context), void *context);
 /* Read all that is there now, without waiting. true = end of file was reached. ENDED is not called
  * from here. Stops early (false) when its sink is full: detach it then. */
 bool logs_stream_drain(struct logs_stream *s);

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"
 
 #define CHILDREN_BYTES 65536
@@ -86,7 +87,7 @@ static bool is_known(struct supervisor *s, pid_t pid)
 			return true;
 	}
 	p = supervisor_process_by_pid(s, pid);
-	return p != NULL && p->leader_alive;
+	return (p != NULL && p->leader_alive) || probes_is_known(s, pid);
 }
 
 /* Children that are no leaders of ours: what dead workers left behind comes to us, the subreaper.
@@ -260,7 +261,7 @@ static void reaped(struct supervisor *s, const siginfo_t *info)
 
 	if (p != NULL && p->leader_alive)
 		worker_died(s, p, info);
-	else if (!lock_reaped(s, info->si_pid, status))
+	else if (!probes_reaped(s, info->si_pid, status) && !lock_reaped(s, info->si_pid, status))
 		(void)hooks_reaped(s, info->si_pid, status);
 	/* else: an orphan; as subreaper (and as PID 1) it was ours to reap */
 }

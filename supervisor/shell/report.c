@@ -18,14 +18,15 @@ static const char *program_name(const struct supervisor *s, int slot)
 }
 
 /* --- workers ------------------------------------------------------------------------------- */
-void report_exit(const struct supervisor *s, int slot, char *buf, size_t bytes)
+void report_exit(struct supervisor *s, int slot, char *buf, size_t bytes)
 {
 	const struct worker *w = &s->core.workers[slot];
 	const struct process *p = &s->processes[slot];
 	const char *name = w->exit_signal != 0 ? sigabbrev_np(w->exit_signal) : NULL;
 
 	if (w->late)
-		snprintf(buf, bytes, "was not ready in time");
+		snprintf(buf, bytes, "was not ready in time%s%s", p->probe_text != NULL ? ": " : "",
+			p->probe_text != NULL ? p->probe_text : "");
 	else if (w->spawn_failed && p->failure != NULL)
 		snprintf(buf, bytes, "could not start: %s", p->failure);
 	else if (w->exit_oom)
@@ -62,9 +63,11 @@ static void worker_ended(struct supervisor *s, const struct action *a)
 static void worker_stops(struct supervisor *s, const struct action *a)
 {
 	const char *name = report_worker_name(s, a->worker);
+	char buf[600];
+	const char *reason = report_why(s, a->worker, a->reason, buf, sizeof buf);
 	struct logs_field f[] = {{.key = "worker", .value = name},
 		{.key = "pid", .number = s->processes[a->worker].pid},
-		{.key = "reason", .value = a->reason}};
+		{.key = "reason", .value = reason}};
 
 	if (a->from == WORKER_STOPPING)
 		logs_event(s->logs, LOGS_ERROR, "worker.unkillable", f, 3,
@@ -72,7 +75,7 @@ static void worker_stops(struct supervisor *s, const struct action *a)
 			(int)s->processes[a->worker].pid, a->reason);
 	else
 		logs_event(s->logs, LOGS_INFO, "worker.stopping", f, 3, "%s is stopping: %s", name,
-			a->reason);
+			reason);
 }
 
 /* The first SIGKILL of a stop that took too long; sent again, it is `unkillable`. */

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"
 
 #define NAMES 8
@@ -48,6 +49,19 @@ const char *report_worker_name(const struct supervisor *s, int slot)
 	if (w->outgoing && n > 0 && n < (int)sizeof names[next])
 		snprintf(names[next] + n, sizeof names[next] - (size_t)n, "@%u", w->generation);
 	return names[next];
+}
+
+const char *report_why(struct supervisor *s, int slot, const char *reason, char *buf, size_t bytes)
+{
+	const struct worker *w = &s->core.workers[slot];
+	const struct process *p = &s->processes[slot];
+
+	if (w->state == WORKER_STOPPING && w->unhealthy && probes_why(s, slot, buf, bytes) != NULL)
+		return buf;
+	if (w->state != WORKER_STOPPING || !w->late || p->id != w->id || p->probe_text == NULL)
+		return reason != NULL ? reason : "";
+	snprintf(buf, bytes, "not ready in time: %s", p->probe_text);
+	return buf;
 }
 
 void report_span(int64_t ns, char *buf, size_t bytes)

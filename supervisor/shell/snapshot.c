@@ -6,6 +6,7 @@
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/pool.h"
 #include "supervisor/core/rollout_fsm.h"
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"
 
 static json_t *text_or_null(const char *text)
@@ -190,16 +191,20 @@ static json_t *worker_of(struct supervisor *s, int slot)
 	const struct process *p = &s->processes[slot];
 	bool live = w->tree && p->id == w->id && p->pid > 0;
 	const struct executor *x = &s->core.programs[w->program].executor;
+	char status[600], why[600];
+	const char *said = live ? p->status : NULL;
 
+	if (said == NULL)
+		said = probes_why(s, slot, status, sizeof status);
 	return json_pack("{s:s s:I s:o s:s s:b s:b s:o s:I s:o s:o s:I s:s s:i s:o s:o}", "name",
 		report_worker_name(s, slot), "id", (json_int_t)w->id, "pid",
 		live ? json_integer(p->pid) : json_null(), "state", worker_state_name(w->state),
 		"ready", w->ready, "executor",
 		x->exists && x->worker == slot && x->shown && x->state != EXECUTOR_NONE,
 		"started_at", live ? boot_time(w->started_ns) : json_null(), "restarts",
-		(json_int_t)w->restarts, "last_exit", last_exit(s, w), "status",
-		text_or_null(live ? p->status : NULL), "generation", (json_int_t)w->generation,
-		"reason", w->reason != NULL ? w->reason : "", "index", w->index, "memory",
+		(json_int_t)w->restarts, "last_exit", last_exit(s, w), "status", text_or_null(said),
+		"generation", (json_int_t)w->generation, "reason",
+		report_why(s, slot, w->reason, why, sizeof why), "index", w->index, "memory",
 		live && p->memory_bytes > 0 ? json_integer(p->memory_bytes) : json_null(),
 		"recycled_for",
 		w->stale == RECYCLE_AGE      ? json_string("age")

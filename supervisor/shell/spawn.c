@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/spawn_internal.h"
 
 /* --- the process's own side ---------------------------------------------------------------- */
@@ -18,7 +19,7 @@ void process_init(struct supervisor *s, struct process *p, int slot)
 	memset(p, 0, sizeof *p);
 	p->supervisor = s;
 	p->slot = slot;
-	p->report_fd = p->hold_fd = p->channel_fd = -1;
+	p->report_fd = p->hold_fd = p->channel_fd = p->ready_fd = -1;
 	p->lease.fd_rw = p->lease.fd_ro = -1;
 }
 
@@ -31,6 +32,7 @@ static void close_fd(int *fd)
 
 void process_release(struct process *p)
 {
+	probes_forget(p);
 	loop_unwatch(p->report_watch);
 	loop_unwatch(p->channel_watch);
 	close_fd(&p->report_fd);
@@ -73,8 +75,8 @@ static int open_stream(struct spawn *sp, int which, int pair[2], enum config_out
 	if (logs_sink_open(s->logs, kind, path, which + 1, sp->config->childlogdir, sp->worker.name,
 		    &sp->sinks[which], e) < 0)
 		return e->code;
-	if (sp->sinks[which] == NULL)
-		return 0; /* NONE */
+	if (sp->sinks[which] == NULL && sp->settings->ready != READY_LOG)
+		return 0; /* NONE, and nobody looks for a line in it */
 	return logs_pipe(&pair[0], &pair[1], e);
 }
 
@@ -97,13 +99,11 @@ static int build_output(struct spawn *sp, struct err *e)
 	return 0;
 }
 
-static int build_descriptors(struct spawn *sp, struct err *e)
+/* The sockets, then the probe listener; *NEXT: the first descriptor after them. */
+static int build_sockets(struct spawn *sp, int *next, struct err *e)
 {
 	const struct config_program *set = sp->settings;
-	int next = FIRST_SOCKET_FD;
 
-	if (build_output(sp, e) < 0)
-		return e->code;
 	for (size_t i = 0; i < set->socket_count && i < 256; i++) {
 		const struct config_socket *c = &sp->config->sockets[set->sockets[i]];
 		struct listener_slot *l = listeners_find(sp->supervisor, c);
@@ -111,19 +111,52 @@ static int build_descriptors(struct spawn *sp, struct err *e)
 		if (l == NULL)
 			return err_set(e, ERR_SYSTEM, "socket '%s' is not open", c->name);
 		listeners_pass(sp->supervisor, l, set->blocking_sockets);
-		pass(sp, l->listener.fd, next++);
+		pass(sp, l->listener.fd, (*next)++);
 	}
+	if (sp->probe_fd >= 0)
+		pass(sp, sp->probe_fd, (*next)++);
+	return 0;
+}
+
+/* `ready = fd:N` */
+static int build_ready_fd(struct spawn *sp, struct err *e)
+{
+	if (sp->worker.ready.kind != PROBE_FD)
+		return 0;
+	if (pipe2(sp->ready, O_CLOEXEC) < 0)
+		return err_set(e, ERR_SYSTEM, "cannot make a pipe: %s", strerror(errno));
+	pass(sp, sp->ready[1], sp->worker.ready.fd);
+	return 0;
+}
+
+/* The next descriptor that is free: not the one of `fd:N`. */
+static int take(const struct spawn *sp, int *next)
+{
+	if (sp->worker.ready.kind == PROBE_FD && *next == sp->worker.ready.fd)
+		++*next;
+	return (*next)++;
+}
+
+static int build_descriptors(struct spawn *sp, struct err *e)
+{
+	const struct config_program *set = sp->settings;
+	int next = FIRST_SOCKET_FD, fd;
+
+	if (build_output(sp, e) < 0 || build_sockets(sp, &next, e) < 0 || build_ready_fd(sp, e) < 0)
+		return e->code;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp->channel) < 0)
 		return err_set(e, ERR_SYSTEM, "cannot make its channel: %s", strerror(errno));
 	(void)fcntl(sp->channel[0], F_SETFL, O_NONBLOCK);
-	pass(sp, sp->channel[1], next);
-	if (spawn_env_set(sp, "BATON_CHANNEL_FD=%d", next++) < 0)
+	fd = take(sp, &next);
+	pass(sp, sp->channel[1], fd);
+	if (spawn_env_set(sp, "BATON_CHANNEL_FD=%d", fd) < 0)
 		return err_set(e, ERR_SYSTEM, "out of memory");
 	if (set->executor != EXECUTOR_NO) {
 		if (lease_create(&sp->process->lease, e) < 0)
 			return e->code;
-		pass(sp, sp->process->lease.fd_ro, next);
-		if (spawn_env_set(sp, "BATON_LEASE_FD=%d", next++) < 0)
+		fd = take(sp, &next);
+		pass(sp, sp->process->lease.fd_ro, fd);
+		if (spawn_env_set(sp, "BATON_LEASE_FD=%d", fd) < 0)
 			return err_set(e, ERR_SYSTEM, "out of memory");
 	}
 	if (pipe2(sp->report, O_CLOEXEC) < 0 ||
@@ -150,7 +183,7 @@ static int build_limits(struct spawn *sp)
 }
 
 /* The user database may be slow (LDAP): asked once for each user, while nothing waits for it. */
-static void find_groups(struct spawn *sp)
+void spawn_find_groups(struct spawn *sp)
 {
 	static struct {
 		uid_t uid;
@@ -174,7 +207,7 @@ static void find_groups(struct spawn *sp)
 }
 
 /* --- the fork ------------------------------------------------------------------------------ */
-static void fill_spec(struct spawn *sp, struct child_spec *spec, pid_t parent)
+void spawn_fill_spec(struct spawn *sp, struct child_spec *spec, pid_t parent)
 {
 	const struct config_program *set = sp->settings;
 
@@ -235,7 +268,7 @@ static void close_pair(int pair[2])
 	close_fd(&pair[1]);
 }
 
-static void init_spawn(struct spawn *sp, struct process *p, const struct action *a)
+void spawn_init(struct spawn *sp, struct process *p, const struct action *a)
 {
 	struct supervisor *s = p->supervisor;
 
@@ -246,7 +279,9 @@ static void init_spawn(struct spawn *sp, struct process *p, const struct action 
 	sp->settings = s->core.workers[p->slot].settings;
 	sp->config = spawn_config_of(s, sp->settings);
 	for (int i = 0; i < 2; i++)
-		sp->out[i] = sp->err[i] = sp->report[i] = sp->hold[i] = sp->channel[i] = -1;
+		sp->out[i] = sp->err[i] = sp->report[i] = sp->hold[i] = sp->channel[i] =
+			sp->ready[i] = -1;
+	sp->probe_fd = -1;
 }
 
 void spawn_clear(struct spawn *sp)
@@ -258,26 +293,35 @@ void spawn_clear(struct spawn *sp)
 	close_pair(sp->report);
 	close_pair(sp->hold);
 	close_pair(sp->channel);
+	close_pair(sp->ready);
+	close_fd(&sp->probe_fd);
 	logs_sink_close(sp->sinks[0]);
 	logs_sink_close(sp->sinks[1]);
 	if (sp->worker_built)
 		config_worker_release(&sp->worker);
 }
 
-static int build_worker(struct spawn *sp, struct err *e)
+int spawn_config_worker(struct process *p, const struct config *config,
+	const struct config_program *set, struct config_worker *ret_worker, struct err *e)
 {
-	const struct config_program *set = sp->settings;
-	const char *listen[256] = {NULL};
+	struct supervisor *s = p->supervisor;
+	const char *listen[256 + 1] = {NULL};
+	char probe[32];
 
 	for (size_t i = 0; i < set->socket_count && i < 256; i++) {
-		struct listener_slot *l = listeners_find(
-			sp->supervisor, &sp->config->sockets[set->sockets[i]]);
+		struct listener_slot *l = listeners_find(s, &config->sockets[set->sockets[i]]);
 
 		listen[i] = l != NULL ? l->listener.text : "";
 	}
-	if (config_worker_build(sp->config, (int)(set - sp->config->programs),
-		    sp->supervisor->core.workers[sp->process->slot].index, listen, &sp->worker,
-		    e) < 0)
+	if (set->probe && set->socket_count <= 256)
+		listen[set->socket_count] = probes_address(p, probe);
+	return config_worker_build(config, (int)(set - config->programs),
+		s->core.workers[p->slot].index, listen, ret_worker, e);
+}
+
+int spawn_build_worker(struct spawn *sp, struct err *e)
+{
+	if (spawn_config_worker(sp->process, sp->config, sp->settings, &sp->worker, e) < 0)
 		return e->code;
 	sp->worker_built = true;
 	if (sp->worker.argv == NULL || sp->worker.argv[0] == NULL)
@@ -297,11 +341,11 @@ static void describe_failure(struct process *p, const struct child_failure *f)
 	char text[512];
 	struct err e;
 
-	init_spawn(&sp, p, &a);
-	if (build_worker(&sp, &e) < 0) {
+	spawn_init(&sp, p, &a);
+	if (spawn_build_worker(&sp, &e) < 0) {
 		set_failure(p, e.text);
 	} else {
-		fill_spec(&sp, &spec, getpid());
+		spawn_fill_spec(&sp, &spec, getpid());
 		child_failure_text(f, &spec, text, sizeof text);
 		set_failure(p, text);
 	}
@@ -379,7 +423,7 @@ static int watch_child(struct spawn *sp, struct err *e)
 		bool inherit = (i == 0 ? sp->settings->stdout_kind : sp->settings->stderr_kind) ==
 			       OUTPUT_INHERIT;
 
-		if (sp->sinks[i] == NULL)
+		if (*ends[i] < 0)
 			continue;
 		if (logs_stream_open(s->logs, *ends[i], sp->sinks[i], inherit ? prefix : NULL,
 			    stream_ended, p, &p->streams[i], e) < 0)
@@ -387,6 +431,8 @@ static int watch_child(struct spawn *sp, struct err *e)
 		sp->sinks[i] = NULL;
 		*ends[i] = -1;
 	}
+	probes_watch(p, &sp->worker.ready, sp->ready[0]);
+	sp->ready[0] = -1;
 	return 0;
 }
 
@@ -396,10 +442,12 @@ static int spawn(struct spawn *sp, struct err *e)
 	struct child_spec spec;
 	pid_t pid;
 
-	if (build_worker(sp, e) < 0 || build_descriptors(sp, e) < 0)
+	if (sp->settings->probe && probes_listen(p, &sp->probe_fd, e) < 0)
 		return e->code;
-	find_groups(sp);
-	fill_spec(sp, &spec, getpid());
+	if (spawn_build_worker(sp, e) < 0 || build_descriptors(sp, e) < 0)
+		return e->code;
+	spawn_find_groups(sp);
+	spawn_fill_spec(sp, &spec, getpid());
 	pid = spawn_fork(&spec);
 	if (pid < 0)
 		return err_set(e, ERR_SYSTEM, "cannot fork: %s", strerror(errno));
@@ -431,7 +479,7 @@ void spawn_worker(struct supervisor *s, const struct action *a)
 	p->memory_bytes = 0;
 	if (asprintf(&p->name, "%s:%d", w->settings->name, w->index) < 0)
 		p->name = NULL;
-	init_spawn(&sp, p, a);
+	spawn_init(&sp, p, a);
 	errno = 0;
 	if (p->name == NULL || spawn(&sp, &e) < 0) {
 		told.ok = is_transient(errno);

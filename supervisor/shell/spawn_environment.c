@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/spawn_internal.h"
 
 struct spawn_block {
@@ -155,7 +156,7 @@ static int env_baton(struct spawn *sp)
 static char *server_starter_port(const struct spawn *sp)
 {
 	const struct config_program *set = sp->settings;
-	char *text = NULL;
+	char *text = NULL, probe[32];
 	size_t bytes;
 	FILE *out = open_memstream(&text, &bytes);
 	bool more = false;
@@ -173,6 +174,9 @@ static char *server_starter_port(const struct spawn *sp)
 			fprintf(out, "%s%s=%zu", more ? ";" : "", address, FIRST_SOCKET_FD + i);
 		more |= *address != '\0';
 	}
+	if (set->probe)
+		fprintf(out, "%s%s=%zu", more ? ";" : "", probes_address(sp->process, probe),
+			FIRST_SOCKET_FD + set->socket_count);
 	if (fclose(out) != 0) {
 		free(text);
 		return NULL;
@@ -189,7 +193,9 @@ static int env_listen(struct spawn *sp)
 	for (size_t i = 0; i < set->socket_count && used < sizeof names - 1; i++)
 		used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
 			i > 0 ? ":" : "", sp->config->sockets[set->sockets[i]].name);
-	return spawn_env_set(sp, "LISTEN_FDS=%zu", set->socket_count) |
+	if (set->probe && used < sizeof names - 1)
+		snprintf(names + used, sizeof names - used, "%sprobe", used > 0 ? ":" : "");
+	return spawn_env_set(sp, "LISTEN_FDS=%zu", set->socket_count + set->probe) |
 	       spawn_env_set(sp, "LISTEN_PID=0000000000") |
 	       spawn_env_set(sp, "LISTEN_FDNAMES=%s", names);
 }
@@ -201,8 +207,9 @@ static int env_sockets(struct spawn *sp)
 	const struct config_program *set = sp->settings;
 	char *starter;
 	int rc;
+	size_t count = set->socket_count + set->probe;
 
-	if (set->socket_count == 0 || !set->listen_variables)
+	if (count == 0 || !set->listen_variables)
 		return 0;
 	starter = server_starter_port(sp);
 	if (starter == NULL)
@@ -210,8 +217,8 @@ static int env_sockets(struct spawn *sp)
 	rc = env_listen(sp);
 	rc |= spawn_env_set(sp, "SERVER_STARTER_PORT=%s", starter);
 	free(starter);
-	rc |= spawn_env_set(sp, "EINHORN_FD_COUNT=%zu", set->socket_count);
-	for (size_t i = 0; i < set->socket_count; i++)
+	rc |= spawn_env_set(sp, "EINHORN_FD_COUNT=%zu", count);
+	for (size_t i = 0; i < count; i++)
 		rc |= spawn_env_set(sp, "EINHORN_FD_%zu=%zu", i, FIRST_SOCKET_FD + i);
 	return rc;
 }

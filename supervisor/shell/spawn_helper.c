@@ -160,7 +160,9 @@ pid_t spawn_command(struct supervisor *s, const char *command, const char *const
 	spec.rlimits = &nofile;
 	spec.rlimit_count = 1;
 	for (int i = 0; i < 2; i++)
-		sp.out[i] = sp.err[i] = sp.report[i] = sp.hold[i] = sp.channel[i] = -1;
+		sp.out[i] = sp.err[i] = sp.report[i] = sp.hold[i] = sp.channel[i] = sp.ready[i] =
+			-1;
+	sp.probe_fd = -1;
 	for (char **v = environ; *v != NULL; v++)
 		rc |= spawn_inheritable(*v) ? spawn_env_put(&sp, *v) : 0;
 	for (size_t i = 0; i < s->config->environment_count; i++)

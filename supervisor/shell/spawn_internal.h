@@ -13,7 +13,7 @@
 #include "supervisor/shell/state.h"
 
 #define FIRST_SOCKET_FD 3
-#define MOST_FDS        (FIRST_SOCKET_FD + 256 + 2)
+#define MOST_FDS        (FIRST_SOCKET_FD + 256 + 4)
 
 enum { SPAWN_TEXT_BYTES = 12288 };
 
@@ -34,7 +34,8 @@ struct spawn {
 	struct child_fd fds[MOST_FDS];
 	size_t fd_count;
 	struct config_rlimit *rlimits;
-	int out[2], err[2], report[2], hold[2], channel[2];
+	int out[2], err[2], report[2], hold[2], channel[2], ready[2];
+	int probe_fd; /* its probe listener; -1 = none */
 	struct logs_sink *sinks[2];
 	gid_t groups[NGROUPS_MAX > 256 ? 256 : NGROUPS_MAX];
 	int group_count;
@@ -55,6 +56,17 @@ bool spawn_inheritable(const char *pair);
 /* A worker's whole environment; where its command may lie. */
 int spawn_build_environment(struct spawn *sp);
 int spawn_build_paths(struct spawn *sp);
+
+/* The parts of a spawn, for a command that runs as the worker does: everything but descriptors. */
+void spawn_init(struct spawn *sp, struct process *p, const struct action *a);
+int spawn_build_worker(struct spawn *sp, struct err *e);
+void spawn_find_groups(struct spawn *sp);
+void spawn_fill_spec(struct spawn *sp, struct child_spec *spec, pid_t parent);
+/* The snapshot that SETTINGS lies in; the worker of P as SET of that snapshot says. */
+const struct config *spawn_config_of(
+	const struct supervisor *s, const struct config_program *settings);
+int spawn_config_worker(struct process *p, const struct config *config,
+	const struct config_program *set, struct config_worker *ret_worker, struct err *e);
 
 void spawn_worker(struct supervisor *s, const struct action *a); /* now */
 

@@ -27,6 +27,8 @@
 #include "worker/lease.h"
 
 struct supervisor;
+struct probe;
+struct probe_target;
 
 /* The shell's side of one worker slot: the process, its pipes, its channel, its lease page. */
 struct process {
@@ -44,8 +46,16 @@ struct process {
 	bool collecting;   /* the core asked for the end of its tree */
 	bool collect_tree; /* ... including what is left below it */
 	int collect_signal;
-	bool signalled;       /* what is left has been sent collect_signal */
-	char *failure;        /* why it could not start; NULL = it could */
+	bool signalled; /* what is left has been sent collect_signal */
+	char *failure;  /* why it could not start; NULL = it could */
+	/* The worker's own listener for probes (supervisor/shell/probes.c); port 0 = none. */
+	uint16_t probe_port;
+	bool probe_v6;
+	int ready_fd; /* `ready = fd:N`: our end of the pipe; -1 = none, or not any more */
+	struct loop_watch *ready_watch;
+	struct probe *probe;               /* the attempt under way; NULL = none */
+	struct probe_target *probe_target; /* made again when it is wanted; NULL = not yet */
+	char *probe_text;     /* why it is not ready, or not well; NULL = nothing known */
 	char *status;         /* STATUS=; NULL = not said */
 	char *name;           /* "web:0" */
 	int64_t memory_bytes; /* of its tree; 0 = not known, see memory.c */
@@ -155,6 +165,7 @@ struct supervisor {
 	int detach_fd; /* to whom waits for the start; -1 = nobody */
 	struct commands *commands;
 	struct memory *memory; /* NULL = no program has max_memory */
+	struct probe *probes, *probes_spare; /* attempts under way, and memory for more */
 	struct hook_process hooks[HOOK_PROCESSES];
 	struct oom_counter oom;
 	char instance[STORE_ID_BYTES];
@@ -268,7 +279,7 @@ void report_action(struct supervisor *s, const struct action *a);
 void report_lock_view(struct supervisor *s, char *buf, size_t bytes);
 void report_spawned(struct supervisor *s, const struct process *p);
 /* How the last process in SLOT ended: "exited with status 3", "was killed by SIGSEGV". */
-void report_exit(const struct supervisor *s, int slot, char *buf, size_t bytes);
+void report_exit(struct supervisor *s, int slot, char *buf, size_t bytes);
 /* waiter_rollout.c: to whom waits for a rollout of PROGRAM; FAILED: why it fails. */
 void waiters_remark(struct supervisor *s, int program, const char *text, bool failed);
 
@@ -279,6 +290,8 @@ void reload_plan_program(const struct supervisor *s, const struct config *next,
 /* report_rollout.c */
 void report_program(struct supervisor *s, const struct action *a);
 void report_recycle(struct supervisor *s, const struct action *a);
+/* REASON of the core's in the words of what was found out: "health: GET /h ...: no answer". */
+const char *report_why(struct supervisor *s, int slot, const char *reason, char *buf, size_t bytes);
 const char *report_rollout_end(const struct program *p);
 /* "131.4 MB" */
 void report_bytes(int64_t bytes, char *buf, size_t room);

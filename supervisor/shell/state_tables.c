@@ -74,6 +74,7 @@ static const struct state_field worker[] = {
 	V(waits_promotion), V(settled_once), V(pid), V(exit_code), V(exit_signal), V(exit_oom),
 	V(spawn_failed), V(spawn_transient), V(late), V(failures), V(repeats), V(restarts), V(started_ns), V(ready_ns),
 	V(watchdog_ns), V(kill_ns), V(executor_env), V(term),
+	V(probe_at_ns), V(probing), V(probe_failures), V(unhealthy),
 };
 LIST(worker, worker)
 #undef T
@@ -207,6 +208,9 @@ static const struct state_field process[] = {
 	SUB(channel_in, channel_buffer), SUB(lease, lease),
 	SKIP(streams), /* by their places among the streams of the logs: state_save.c */
 	V(collecting), V(collect_tree), V(collect_signal), V(signalled), STRING(failure),
+	V(probe_port), V(probe_v6), FD(ready_fd), STRING(probe_text),
+	SKIP(ready_watch), /* probes_adopt */
+	SKIP(probe), SKIP(probe_target), /* probes_end came before; the core asks again */
 	STRING(status), STRING(name), V(memory_bytes),
 };
 LIST(process, process)
@@ -344,6 +348,7 @@ static const struct state_field supervisor[] = {
 	SKIP(spawn_after_ns), /* none waits then: upgrade.c */
 	SKIP(process_slots), SKIP(pid_heads), /* state_load.c */
 	SKIP(listeners), SKIP(listener_count), /* state_save.c */
+	SKIP(probes), SKIP(probes_spare), /* probes_end came before */
 	SKIP(socket_inotify_fd), SKIP(socket_inotify_watch), /* listeners_watch, to be called once */
 	SUB(lock, lock),
 	SKIP(control), SKIP(notify), SKIP(commands), /* control_state.c, notify.c, waiters_state.c */
@@ -441,6 +446,7 @@ static const struct state_field stream[] = {
 	STRING(prefix), V(prefix_bytes),
 	SKIP(partial), SKIP(partial_bytes), SKIP(partial_capacity), /* log_state.c */
 	V(ended), V(detached),
+	SKIP(expect), /* probes_adopt */
 	SKIP(waits), SKIP(waits_next), SKIP(waits_previous), /* its next read finds out */
 	SKIP(on_end), SKIP(context), /* state_load.c */
 };

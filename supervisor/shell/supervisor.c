@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "supervisor/shell/own_memory.h"
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/supervisor.h"
 
@@ -173,6 +174,7 @@ static void set_timer(struct supervisor *s)
 	at = earlier(earlier(at, commands_deadline(s)), spawn_due(s));
 	at = earlier(earlier(at, parent_deadline(s)), listeners_deadline(s));
 	at = earlier(at, memory_due(s));
+	at = earlier(at, probes_deadline(s));
 	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
 		at = lease_now_ns() + LOGS_RETRY_NS;
 	s->timer_at_ns = at;
@@ -201,6 +203,7 @@ static void drain(void *context)
 		return;
 	check_late(s);
 	memory_check(s);
+	probes_check(s);
 	do
 		handle_queue(s);
 	while (!s->exiting && lease_now_ns() < until_ns && spawn_next(s));
@@ -382,6 +385,7 @@ static void raise_descriptors(void)
 
 static void release(struct supervisor *s)
 {
+	probes_end(s);
 	for (int i = 0; i < s->process_slots; i++) {
 		if (s->processes[i].id != 0)
 			process_release(&s->processes[i]);

@@ -395,7 +395,7 @@ while True:
     signal.pause()
 """)
     one.start()
-    wait_until(lambda: one.worker("web:0")["status"], 5, "a status")
+    wait_until(lambda: "gate" in (one.worker("web:0")["status"] or ""), 5, "its own status")
     w = one.worker("web:0")
     equal((w["state"], w["ready"], w["status"]), ("starting", False, "waiting for the gate"),
           "before READY=1 (state, ready, status)")
