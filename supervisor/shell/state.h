@@ -164,7 +164,7 @@ struct supervisor {
 	bool detached; /* run -d: nobody reads our standard output */
 	int detach_fd; /* to whom waits for the start; -1 = nobody */
 	struct commands *commands;
-	struct memory *memory; /* NULL = no program has max_memory */
+	struct memory *memory;               /* NULL = no program has max_memory */
 	struct probe *probes, *probes_spare; /* attempts under way, and memory for more */
 	struct hook_process hooks[HOOK_PROCESSES];
 	struct oom_counter oom;

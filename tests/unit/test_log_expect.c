@@ -38,8 +38,8 @@ static void open_stream(struct setup *x, const char *word)
 	assert_int_equal(loop_create(&x->loop, &e), 0);
 	assert_int_equal(logs_create(x->loop, &x->logs, &e), 0);
 	assert_int_equal(logs_pipe(&x->fds[0], &x->fds[1], &e), 0);
-	assert_int_equal(logs_stream_open(x->logs, x->fds[0], NULL, NULL, ended, NULL, &x->stream, &e),
-		0);
+	assert_int_equal(
+		logs_stream_open(x->logs, x->fds[0], NULL, NULL, ended, NULL, &x->stream, &e), 0);
 	logs_stream_expect(x->stream, word, seen, &found);
 }
 

@@ -149,8 +149,8 @@ static void test_together(void **state)
 	refuse_one(WEB "ready = fd:4\nsockets = a\nprobe = yes\n", 8, "use fd:5");
 	refuse_one(WEB "health = http://127.0.0.1:8000/\nsockets = a\n", 8, "cannot judge");
 	refuse_one(WEB "health = tcp:10.1.1.1:8001\nsockets = a b\n", 8, "[socket:b]");
-	refuse_one(WEB "ready = tcp:127.0.0.1:8000\nsockets = a\nstartsecs = 0\n", 8,
-		"says nothing");
+	refuse_one(
+		WEB "ready = tcp:127.0.0.1:8000\nsockets = a\nstartsecs = 0\n", 8, "says nothing");
 	refuse_one(WEB "health = tcp:127.0.0.1:9\nworkers = 2\n", 8, "all 2 workers");
 	refuse_one(WEB "ready = exec:/no/such\n", 8, "cannot be run");
 	refuse_one(WEB "health_failures = 0\nhealth = tcp\n", 8, "below 1");
@@ -170,8 +170,8 @@ static void test_together(void **state)
 }
 
 /* Fields of the one program, and of its worker 1. */
-static void loaded(const char *text, enum config_ready ready, bool shared, bool probe,
-	const char *ready_text)
+static void loaded(
+	const char *text, enum config_ready ready, bool shared, bool probe, const char *ready_text)
 {
 	struct conf_test t;
 	const struct config_program *p;
@@ -284,8 +284,8 @@ static void test_changes(void **state)
 	assert_int_equal(change("ready=tcp\n", "ready=tcp\n"), DIFF_SAME);
 	assert_int_equal(change("ready=startsecs\n", "ready=notify\n"), DIFF_ROLL);
 	assert_int_equal(change("probe=yes\n", "probe=yes\nhealth=tcp\n"), DIFF_LIVE);
-	assert_int_equal(change("probe=yes\nhealth=http:/a\n", "probe=yes\nhealth=http:/b\n"),
-		DIFF_LIVE);
+	assert_int_equal(
+		change("probe=yes\nhealth=http:/a\n", "probe=yes\nhealth=http:/b\n"), DIFF_LIVE);
 	assert_int_equal(change("health=tcp\n", "health=tcp\nhealth_interval=5s\n"), DIFF_LIVE);
 	/* the workers of now have no listener for it */
 	assert_int_equal(change("", "health=tcp\n"), DIFF_ROLL);

@@ -42,7 +42,8 @@ static void test_ready_by_probe(void **state)
 	fix_worker(EVENT_PROBE_OK, 0);
 	assert_int_equal(w->state, WORKER_RUNNING);
 	assert_true(w->ready);
-	assert_int_equal(core_next_deadline(&f.core), 0); /* nothing wakes us for a health of none */
+	assert_int_equal(
+		core_next_deadline(&f.core), 0); /* nothing wakes us for a health of none */
 }
 
 /* 50 ms, 100, 200, 400, 800, then each second; only ready_timeout makes it a failed start. */
@@ -235,7 +236,8 @@ static void test_failures_in_a_row(void **state)
 	assert_int_equal(w->state, WORKER_STOPPING);
 	assert_true(w->unhealthy);
 	assert_string_equal(w->reason, "health");
-	assert_int_equal(fix_find(ACTION_SIGNAL, 0)->signal, 15); /* what it still can, it may finish */
+	assert_int_equal(
+		fix_find(ACTION_SIGNAL, 0)->signal, 15); /* what it still can, it may finish */
 	assert_null(fix_find(ACTION_KILL_TREE, 0));
 	fix_dies(0, 0, 0);
 	fix_worker(EVENT_GONE, 0);
