@@ -324,6 +324,9 @@ void config_unref(struct config *c); /* NULL is fine */
 int config_control_path(
 	const struct config *c, const char *path, char *buf, size_t bytes, struct err *e);
 
+/* How long stopping may take by the stop times of the programs, whatever shutdown_timeout says. */
+int64_t config_stop_ns(const struct config *c);
+
 /* Index of the program, socket or job NAME, or -1. */
 int config_find_program(const struct config *c, const char *name);
 int config_find_job(const struct config *c, const char *name);

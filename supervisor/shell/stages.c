@@ -101,6 +101,7 @@ static int up_log(struct supervisor *s, struct err *e)
 	if (logs_configure(s->logs, s->config->logfile, s->config->log_format, level, e) < 0)
 		return e->code;
 	privileges_report(s);
+	grace_report(s);
 	return 0;
 }
 

@@ -334,6 +334,9 @@ void listeners_mend_one(struct supervisor *s, struct listener_slot *slot);
 int64_t listeners_deadline(const struct supervisor *s); /* 0 = none */
 void listeners_check(struct supervisor *s);             /* after events */
 
+/* grace.c: the time that stopping may take, where something above us limits it */
+void grace_report(struct supervisor *s);
+
 /* inherit.c: before the loop; what the configuration has of it are slots then */
 int inherit_sockets(struct supervisor *s, struct err *e);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -337,6 +338,20 @@ static int load(struct supervisor *s, const struct run_options *o)
 	return 0;
 }
 
+/* The kernel drops signals to a PID 1 that has no handler yet: they wait instead. */
+static void hold_signals(int how)
+{
+	static const int signals[] = {
+		SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		sigaddset(&set, signals[i]);
+	if (getpid() == 1)
+		sigprocmask(how, &set, NULL);
+}
+
 static int init(struct supervisor *s, struct err *e)
 {
 	uint64_t seed = (uint64_t)lease_now_ns() ^ ((uint64_t)getpid() << 32);
@@ -364,6 +379,7 @@ static int init(struct supervisor *s, struct err *e)
 		signals_watch(s, e) < 0 || loop_timer_init(s->loop, timer_fired, s, e) < 0)
 		return e->code;
 	loop_before_block(s->loop, drain, s);
+	hold_signals(SIG_UNBLOCK);
 	return 0;
 }
 
@@ -419,6 +435,7 @@ int supervisor_run(const struct run_options *o)
 	struct err e;
 	int status;
 
+	hold_signals(SIG_BLOCK);
 	s->null_fd = s->detach_fd = -1;
 	(void)getrlimit(RLIMIT_NOFILE, &s->nofile);
 	status = load(s, o);
