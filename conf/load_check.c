@@ -306,13 +306,6 @@ static void check_program(struct loader *l, struct config_program *p)
 	if (p->ready == READY_STARTSECS && p->startsecs_ns > p->ready_timeout_ns &&
 		get(l, p, "ready_timeout").source == SOURCE_FILE)
 		say(l, p, true, "ready_timeout", "is shorter than startsecs and does not count");
-	if (p->stopwaitsecs_ns > l->config->shutdown_timeout_ns)
-		say(l, p, true, "stopwaitsecs",
-			arena_printf(l->arena,
-				"%lld s is more than shutdown_timeout of [baton] (%lld s): when "
-				"baton stops, what still runs then is killed",
-				(long long)(p->stopwaitsecs_ns / UNITS_SECOND_NS),
-				(long long)(l->config->shutdown_timeout_ns / UNITS_SECOND_NS)));
 	check_worker(l, p);
 }
 
