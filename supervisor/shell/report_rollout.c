@@ -64,7 +64,7 @@ static void report_failure(struct supervisor *s, const struct action *a)
 	snprintf(text, sizeof text, "%s", a->reason);
 	if (a->worker >= 0) {
 		report_exit(s, a->worker, how, sizeof how);
-		f[2].value = report_worker_name(s, a->worker);
+		f[2].value = s->processes[a->worker].name; /* it may be on its way out by now */
 		snprintf(text, sizeof text, "%s (%s %s)", a->reason, f[2].value, how);
 	}
 	logs_event(s->logs, LOGS_ERROR, "program.note", f, a->worker >= 0 ? 3 : 2,

@@ -166,8 +166,10 @@ static int stopped(struct supervisor *s, const struct waiter *w)
 {
 	for (size_t i = 0; i < w->worker_count; i++) {
 		const struct worker *of = find(s, &w->workers[i]);
+		bool other = of != NULL && of->id > w->workers[i].id &&
+			     core_worker_slot(&s->core, of) != w->workers[i].slot;
 
-		if (of != NULL && of->tree)
+		if (of != NULL && of->tree && !other) /* OTHER: the one beside it, which stays */
 			return 0;
 	}
 	return 1;
