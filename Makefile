@@ -55,7 +55,7 @@ HELPER_BIN := $(patsubst %.c,$(BUILD)/%,$(HELPER_SRC))
 SONAME := libbaton.so.0
 
 .PHONY: all run check check-unit check-layers check-format bench soak install clean deps \
-	deps-run help format tests FORCE
+	deps-run help format docs tests FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -72,6 +72,7 @@ help:
 #> make bench      print the measured figures beside their bare limits
 #> make soak       the long fault storms
 #> make install    PREFIX=/usr/local DESTDIR=
+#> make docs       the manual's state tables anew
 #> make format     clang-format over the sources
 #> make clean
 
@@ -123,6 +124,9 @@ $(UNIT_BIN) $(SIM_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libparts.a $(CLIENT_OB
 $(BENCH_BIN) $(HELPER_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libparts.a $(CLIENT_OBJ)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
+# It runs the core in memory, as the unit tests do.
+$(BUILD)/tests/lib/print_tables: LIBS += -lcmocka
+
 tests: all $(UNIT_BIN) $(SIM_BIN) $(HELPER_BIN)
 
 # The unit tests and the simulation of one build (the sanitizer build calls this one again).
@@ -152,6 +156,10 @@ soak: deps
 
 check-layers:
 	@sh tests/lib/layers.sh "$(BUILD)"
+
+# The manual's state tables, from the code: a changed transition shows up in review.
+docs: $(BUILD)/tests/lib/print_tables
+	$< supervisor/baton.8
 
 FORMAT_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 format:

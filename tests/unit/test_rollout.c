@@ -209,129 +209,7 @@ static void test_executor_goes_last(void **state)
 	}
 }
 
-/* --- what may happen at each stage ---------------------------------------------------------- */
-enum stage { AT_CANARY, AT_ROLLING, AT_BACK, STAGES };
-enum happening {
-	SHUTDOWN,
-	SCALE_UP,
-	SCALE_DOWN,
-	STOP,
-	START,
-	RESTART,
-	RELOAD,
-	STOP_ONE,
-	OLD_CRASHES,
-	NEW_CRASHES,
-	TAKEN_OUT,
-	HAPPENINGS
-};
-
-static void come_to(enum stage stage, int surge)
-{
-	begin(3, surge, !surge);
-	reload(0);
-	if (stage == AT_CANARY)
-		return;
-	if (!surge)
-		ends(first(WORKER_STOPPING, 1));
-	fix_ready(first(WORKER_STARTING, 2));
-	if (stage == AT_ROLLING)
-		return;
-	ends(first(WORKER_STOPPING, 1));
-	fails_for_good(2);
-	assert_int_equal(f.programs[0].rollout.state, ROLLOUT_BACK);
-}
-
-static void happens(enum happening what)
-{
-	static struct config without;
-	int slot;
-
-	switch (what) {
-	case SHUTDOWN:
-		EVENT(.kind = EVENT_SHUTDOWN, .number = SHUTDOWN_GRACEFUL);
-		break;
-	case SCALE_UP:
-	case SCALE_DOWN:
-		EVENT(.kind = EVENT_SCALE, .program = 0, .number = what == SCALE_UP ? 5 : 2);
-		break;
-	case STOP:
-		EVENT(.kind = EVENT_STOP, .program = 0);
-		break;
-	case START:
-		EVENT(.kind = EVENT_START, .program = 0);
-		break;
-	case RESTART:
-		EVENT(.kind = EVENT_RESTART, .program = 0);
-		break;
-	case RELOAD:
-		reload(1);
-		break;
-	case STOP_ONE:
-		EVENT(.kind = EVENT_STOP, .program = 0, .worker = core_find_worker(&f.core, 0, 0));
-		break;
-	case OLD_CRASHES:
-	case NEW_CRASHES:
-		slot = first(WORKER_RUNNING, what == OLD_CRASHES ? 1 : 2);
-		if (slot >= 0) {
-			fix_dies(slot, 0, 11);
-			fix_worker(EVENT_GONE, slot);
-		}
-		break;
-	case TAKEN_OUT:
-		without = f.config;
-		without.program_count = 0;
-		EVENT(.kind = EVENT_RELOAD, .config = &without);
-		break;
-	default:
-		break;
-	}
-}
-
-static void test_stage_and_event(void **state)
-{
-	(void)state;
-	for (int surge = 0; surge < 2; surge++) {
-		for (int stage = 0; stage < STAGES; stage++) {
-			for (int what = 0; what < HAPPENINGS; what++) {
-				int wanted = what == SCALE_UP     ? 5
-					     : what == SCALE_DOWN ? 2
-					     : what == STOP_ONE   ? 2
-								  : 3;
-				uint32_t end = what == RELOAD ? 3 : stage == AT_BACK ? 1 : 2;
-
-				come_to((enum stage)stage, surge);
-				happens((enum happening)what);
-				settle(0);
-				if (what == SHUTDOWN) {
-					assert_int_equal(f.core.lifecycle.state, LIFECYCLE_DOWN);
-					continue;
-				}
-				if (what == TAKEN_OUT) {
-					assert_false(f.programs[0].used);
-					continue;
-				}
-				for (int i = 0; i < 3; i++) {
-					fix_timer(1 * SEC); /* backoffs of the crashed */
-					settle(0);
-				}
-				if (what == STOP) {
-					assert_int_equal(f.programs[0].rollout.state, ROLLOUT_IDLE);
-					assert_true(pool_all_down(&f.core));
-					continue;
-				}
-				if (f.programs[0].rollout.state != ROLLOUT_IDLE ||
-					count(WORKER_RUNNING, end) != wanted)
-					fail_msg("surge %d, stage %d, event %d: %s, %d of %d",
-						surge, stage, what,
-						rollout_state_name(f.programs[0].rollout.state),
-						count(WORKER_RUNNING, end), wanted);
-				assert_one_version(end, wanted);
-			}
-		}
-	}
-}
-
+/* What may happen at each stage: test_stages.c. */
 static void test_table(void **state)
 {
 	(void)state;
@@ -367,7 +245,6 @@ int main(void)
 		cmocka_unit_test(test_neither_starts),
 		cmocka_unit_test(test_neither_starts_then),
 		cmocka_unit_test(test_executor_goes_last),
-		cmocka_unit_test(test_stage_and_event),
 		cmocka_unit_test(test_table),
 	};
 
