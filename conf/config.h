@@ -380,6 +380,8 @@ struct config_diff {
 	size_t live_count;
 	char **moved; /* "[socket:http] listen: old -> new" */
 	size_t moved_count;
+	char **jobs; /* "job backup: applied from the next firing (schedule)": whole lines */
+	size_t job_count;
 	void *private; /* the memory of all of it */
 };
 int config_compare(

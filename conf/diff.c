@@ -20,6 +20,8 @@ struct compare {
 	struct config_change *changes;
 	size_t change_count, change_capacity;
 	struct lines restart, live, moved;
+	char **jobs;
+	size_t job_count;
 };
 
 static void add_line(struct compare *x, struct lines *l, const char *text)
@@ -180,18 +182,26 @@ static int find(const struct config *c, const struct config_program *like)
 	const struct ini_section *s = ini_section(&d->ini, like->raw->ini->name);
 	int last = (int)c->program_count - 1;
 
-	if (like->hidden) /* it is the last one, and in no section */
-		return last >= 0 && c->programs[last].hidden ? last : -1;
-	return s ? s->index : -1;
+	if (s)
+		return s->index;
+	/* the hidden one is the last, and in no section; a file may have one of its name instead */
+	return last >= 0 && c->programs[last].hidden &&
+			       strcmp(c->programs[last].name, like->name) == 0
+		       ? last
+		       : -1;
 }
 
-/* What it runs is looked at in compare_jobs; its own settings follow from the jobs'. */
-static void compare_hidden(const struct config_program *old, const struct config_program *new,
-	struct config_change *change)
+/* The program that runs the jobs: live when anything of them differs, [jobs] and what they have
+ * from [baton] included, so that it reads the file again. */
+static void compare_hidden(struct compare *x, const struct config_program *old,
+	const struct config_program *new, struct config_change *change)
 {
-	if (old->handoff_timeout_ns != new->handoff_timeout_ns ||
-		old->stopwaitsecs_ns != new->stopwaitsecs_ns)
+	if (!old->hidden || !new->hidden) {
+		change->class = DIFF_ROLL;
+		change->text = arena_strdup(x->a, "another program has its name now");
+	} else if (x->job_count || x->live.count || x->moved.count) {
 		change->class = DIFF_LIVE;
+	}
 }
 
 static void compare_programs(struct compare *x)
@@ -204,8 +214,8 @@ static void compare_programs(struct compare *x)
 		struct pair pair = {x, from, (int)i, change};
 		if (from < 0)
 			change->text = arena_strdup(x->a, "new");
-		else if (p->hidden)
-			compare_hidden(&x->from->programs[from], p, change);
+		else if (p->hidden || x->from->programs[from].hidden)
+			compare_hidden(x, &x->from->programs[from], p, change);
 		else if (arena_run(&x->scratch, run_pair, &pair) < 0)
 			change->class = DIFF_ROLL; /* memory is short: assume the most */
 		arena_release(&x->scratch);
@@ -235,9 +245,9 @@ static void compare_plain(struct compare *x, enum schema_section kind, const cha
 		if (row->class == CLASS_RESTART && kind == SECTION_SOCKET)
 			continue;
 		add_line(x,
-			row->class == CLASS_RESTART ? &x->restart
-			: row->class == CLASS_ROLL  ? &x->moved
-						    : &x->live,
+			row->class == CLASS_RESTART                          ? &x->restart
+			: row->class == CLASS_ROLL && kind == SECTION_SOCKET ? &x->moved
+									     : &x->live,
 			arena_printf(x->a, "[%s] %s: %s -> %s", title, row->key,
 				old->value && old->value[0] ? old->value : "(none)",
 				new->value &&new->value[0] ? new->value : "(none)"));
@@ -266,6 +276,9 @@ static void compare_all(void *argument)
 			compare_plain(x, SECTION_SOCKET, arena_printf(x->a, "socket:%s", name),
 				from, (int)i);
 	}
+	if (x->from->job_count || x->to->job_count)
+		compare_plain(x, SECTION_JOBS, "jobs", -1, -1);
+	diff_jobs(x->from, x->to, x->a, &x->scratch, &x->jobs, &x->job_count);
 	compare_programs(x);
 }
 
@@ -294,6 +307,8 @@ int config_compare(const struct config *from, const struct config *to, struct co
 	ret_diff->live_count = x.live.count;
 	ret_diff->moved = x.moved.items;
 	ret_diff->moved_count = x.moved.count;
+	ret_diff->jobs = x.jobs;
+	ret_diff->job_count = x.job_count;
 	ret_diff->private = a;
 	return 0;
 }

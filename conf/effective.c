@@ -19,6 +19,7 @@ struct walk {
 	const struct config_program *p;
 	struct config_worker worker; /* the program's first */
 	struct expand_scope scope;
+	const struct config_job *job; /* or NULL */
 	int program, socket;
 };
 
@@ -118,8 +119,31 @@ static const char *computed_program(struct walk *w, const char *key)
 	return NULL;
 }
 
+static const char *computed_job(struct walk *w, const char *key)
+{
+	const struct config_job *j = w->job;
+
+	if (strcmp(key, "schedule") == 0)
+		return j->schedule;
+	if (strcmp(key, "command") == 0)
+		return j->command;
+	if (strcmp(key, "directory") == 0)
+		return j->directory;
+	if (strcmp(key, "environment") == 0)
+		return environment(w, j->environment, j->environment_count);
+	if (strcmp(key, "handoff_timeout") == 0)
+		return duration(w, j->handoff_timeout_ns);
+	if (strcmp(key, "on_failure") == 0)
+		return j->on_failure;
+	return NULL;
+}
+
 static const char *computed(struct walk *w, const struct schema_row *row)
 {
+	if (row->section == SECTION_JOB && w->job)
+		return computed_job(w, row->key);
+	if (row->section == SECTION_JOBS && strcmp(row->key, "max_running") == 0)
+		return arena_printf(w->a, "%d", w->c->jobs_settings.max_running);
 	if (row->section == SECTION_BATON)
 		return computed_baton(w, row->key);
 	if (row->section == SECTION_PROGRAM)
@@ -234,7 +258,7 @@ void effective_program(
 }
 
 static void give_plain(const struct config *c, struct arena *a, take_function *take, void *user,
-	const struct ini_section *section, const char *title, enum schema_section kind, int socket)
+	const struct ini_section *section, const char *title, enum schema_section kind, int index)
 {
 	struct walk w = {.c = c,
 		.a = a,
@@ -242,36 +266,46 @@ static void give_plain(const struct config *c, struct arena *a, take_function *t
 		.user = user,
 		.section = section,
 		.title = title,
+		.job = kind == SECTION_JOB ? &c->jobs[index] : NULL,
 		.program = -1,
-		.socket = socket};
+		.socket = kind == SECTION_JOB ? -1 : index};
 	const struct config_data *d = c->private;
-	struct expand_var host = {.name = "host_node_name", .text = d->host};
+	struct expand_var vars[] = {{.name = "host_node_name", .text = d->host},
+		{.name = "job_name", .text = w.job ? w.job->name : ""}};
 
-	w.scope.vars = &host;
-	w.scope.var_count = 1;
+	w.scope.vars = vars;
+	w.scope.var_count = w.job ? 2 : 1;
 	w.scope.environment[0] = c->environment;
 	w.scope.environment_count[0] = c->environment_count;
+	if (w.job) {
+		w.scope.environment[1] = w.job->environment;
+		w.scope.environment_count[1] = w.job->environment_count;
+	}
 	give_rows(&w, kind);
 }
 
 static const struct ini_section *section_of(
-	const struct config *c, enum schema_section kind, int socket)
+	const struct config *c, enum schema_section kind, int index)
 {
 	const struct config_data *d = c->private;
 
 	if (kind == SECTION_SCHEDULER)
 		return ini_section(&d->ini, "scheduler");
+	if (kind == SECTION_JOBS)
+		return ini_section(&d->ini, "jobs");
+	if (kind == SECTION_JOB)
+		return c->jobs[index].raw->ini;
 	for (const struct ini_section *s = d->ini.first; s && kind == SECTION_SOCKET; s = s->next) {
-		if (s->index == socket && strncmp(s->name, "socket:", 7) == 0)
+		if (s->index == index && strncmp(s->name, "socket:", 7) == 0)
 			return s;
 	}
 	return NULL;
 }
 
-void effective_plain(const struct config *c, enum schema_section kind, int socket, struct arena *a,
+void effective_plain(const struct config *c, enum schema_section kind, int index, struct arena *a,
 	take_function *take, void *user)
 {
-	give_plain(c, a, take, user, section_of(c, kind, socket), "", kind, socket);
+	give_plain(c, a, take, user, section_of(c, kind, index), "", kind, index);
 }
 
 void effective_each(const struct config *c, struct arena *a, take_function *take, void *user)
@@ -293,10 +327,10 @@ void effective_each(const struct config *c, struct arena *a, take_function *take
 		if (!c->programs[i].hidden)
 			effective_program(c, (int)i, a, take, user);
 	}
-	if (ini_section(&d->ini, "jobs"))
+	if (c->job_count || ini_section(&d->ini, "jobs"))
 		give_plain(
 			c, a, take, user, ini_section(&d->ini, "jobs"), "jobs", SECTION_JOBS, -1);
 	for (size_t i = 0; i < c->job_count; i++)
 		give_plain(c, a, take, user, c->jobs[i].raw->ini, c->jobs[i].raw->ini->name,
-			SECTION_JOB, -1);
+			SECTION_JOB, (int)i);
 }

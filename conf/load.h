@@ -170,8 +170,13 @@ void effective_each(const struct config *c, struct arena *a,
 	void (*take)(void *user, const struct effective *e), void *user);
 void effective_program(const struct config *c, int program, struct arena *a,
 	void (*take)(void *user, const struct effective *e), void *user);
-/* [baton], [scheduler] or one socket (else SOCKET is -1). */
-void effective_plain(const struct config *c, enum schema_section kind, int socket, struct arena *a,
+/* [baton], [scheduler], [jobs], or one socket or job (INDEX; else -1). */
+void effective_plain(const struct config *c, enum schema_section kind, int index, struct arena *a,
 	void (*take)(void *user, const struct effective *e), void *user);
+
+/* --- diff_job.c: lines about the jobs, in A. Below arena_run of A; SCRATCH is used for each job.
+ */
+void diff_jobs(const struct config *from, const struct config *to, struct arena *a,
+	struct arena *scratch, char ***ret_lines, size_t *ret_count);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "supervisor/cli/jobs.h"
 #include "supervisor/cli/output.h"
 #include "supervisor/cli/rollout.h"
 
@@ -38,15 +39,21 @@ static const char *plural(size_t n)
 static void print_summary(const char *path, const struct config *config, size_t warnings)
 {
 	const struct config_scheduler *s = &config->scheduler;
-	size_t workers = 0;
+	size_t programs = 0, workers = 0;
 
-	for (size_t i = 0; i < config->program_count; i++)
+	for (size_t i = 0; i < config->program_count; i++) {
+		if (config->programs[i].hidden)
+			continue;
+		programs++;
 		workers += (size_t)config->programs[i].workers;
-	printf("%s: ok (%s): %zu program%s, %zu worker%s, %zu socket%s, lock %s", path,
-		config->mode == CONFIG_NATIVE ? "native" : "as supervisord's",
-		config->program_count, plural(config->program_count), workers, plural(workers),
-		config->socket_count, plural(config->socket_count),
-		s->enabled ? s->database : "none");
+	}
+	printf("%s: ok (%s): %zu program%s, %zu worker%s, %zu socket%s, ", path,
+		config->mode == CONFIG_NATIVE ? "native" : "as supervisord's", programs,
+		plural(programs), workers, plural(workers), config->socket_count,
+		plural(config->socket_count));
+	if (config->job_count)
+		printf("%zu job%s, ", config->job_count, plural(config->job_count));
+	printf("lock %s", s->enabled ? s->database : "none");
 	if (warnings)
 		printf("; %zu warning%s", warnings, plural(warnings));
 	printf("\n");
@@ -111,7 +118,7 @@ int cli_check(struct cli *c)
 			rc = dump(c, config);
 		} else {
 			print_summary(path, config, findings.warnings);
-			rc = CLI_OK;
+			rc = config->job_count ? jobs_print_coming(c, config) : CLI_OK;
 		}
 	}
 	config_unref(config);

@@ -23,6 +23,8 @@ int jobs_output(struct cli *c);
 int jobs_run(struct cli *c);
 int jobs_pause(struct cli *c);
 int jobs_resume(struct cli *c);
+/* For `check`: the next firing of each job, those that come first. 0 or the exit status. */
+int jobs_print_coming(const struct cli *c, const struct config *config);
 
 /* The job called NAME: its index, or -1 after a message that names a near one. */
 int jobs_find(const struct cli *c, const struct config *config, const char *name);

@@ -9,7 +9,7 @@
 #include "conf/units.h"
 #include "supervisor/cli/output.h"
 
-enum { ONE_JOB = 5, MOST = 10000 }; /* times of one job that was named; at most */
+enum { ONE_JOB = 5, MOST = 10000, IN_CHECK = 20 }; /* times of a job that was named; at most */
 
 struct firing {
 	const struct config_job *job;
@@ -113,8 +113,8 @@ static void put_firing(struct output_table *t, const struct firing *f, int64_t n
 }
 
 /* All in the order of time: what comes first, stands first. */
-static int print_table(
-	const struct config_job *const *jobs, size_t job_count, int64_t from, int64_t count)
+static int print_table(const struct config_job *const *jobs, size_t job_count, int64_t from,
+	int64_t count, size_t lines)
 {
 	struct firing *firings = calloc(job_count * (size_t)count + 1, sizeof(*firings));
 	int64_t now = output_now_us();
@@ -138,9 +138,11 @@ static int print_table(
 	output_cell(&t, FAINT, "NEXT");
 	output_cell(&t, FAINT, NULL);
 	output_cell(&t, FAINT, "SCHEDULE");
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n && i < lines; i++)
 		put_firing(&t, &firings[i], now);
 	output_table_print(&t, stdout, output_coloured(stdout), output_width());
+	if (n > lines)
+		printf("and %zu more: baton jobs next\n", n - lines);
 	free(firings);
 	return 0;
 }
@@ -187,7 +189,7 @@ static int print_next(struct cli *c, const struct config *config, const struct c
 			config->path);
 		return CLI_OK;
 	}
-	if (print_table(jobs, job_count, from, count) < 0)
+	if (print_table(jobs, job_count, from, count, SIZE_MAX) < 0)
 		return cli_fail(c, CLI_FAILED, NULL, "out of memory");
 	return CLI_OK;
 }
@@ -205,4 +207,17 @@ int jobs_next(struct cli *c)
 	free(jobs);
 	config_unref(config);
 	return rc;
+}
+
+int jobs_print_coming(const struct cli *c, const struct config *config)
+{
+	const struct config_job **jobs;
+	int rc;
+
+	jobs = calloc(config->job_count + 1, sizeof(const struct config_job *));
+	for (size_t i = 0; jobs && i < config->job_count; i++)
+		jobs[i] = &config->jobs[i];
+	rc = jobs ? print_table(jobs, config->job_count, output_now_us(), 1, IN_CHECK) : -1;
+	free(jobs);
+	return rc < 0 ? cli_fail(c, CLI_FAILED, NULL, "out of memory") : CLI_OK;
 }

@@ -126,6 +126,14 @@ static void list_unapplied(struct supervisor *s, const struct config *next, stru
 	}
 }
 
+/* Nobody wrote it: the lines of its jobs say what happens to it. */
+static bool is_hidden(const struct config *c, const char *program)
+{
+	int position = config_find_program(c, program);
+
+	return position >= 0 && c->programs[position].hidden;
+}
+
 static enum diff_class *compare(
 	const struct supervisor *s, const struct config *next, bool changed_only, struct lines *l)
 {
@@ -145,11 +153,14 @@ static enum diff_class *compare(
 
 		if (position >= 0)
 			classes[position] = class;
-		if (class == DIFF_SAME)
+		if (class == DIFF_SAME || is_hidden(s->config, d.programs[i].program) ||
+			is_hidden(next, d.programs[i].program))
 			continue;
 		reload_plan_program(s, next, &d.programs[i], class, text, sizeof text);
 		add_line(l, "%s", text);
 	}
+	for (size_t i = 0; i < d.job_count; i++)
+		add_line(l, "%s", d.jobs[i]);
 	for (size_t i = 0; i < d.live_count; i++)
 		add_line(l, "%s: applied in place", d.live[i]);
 	for (size_t i = 0; i < d.moved_count; i++)
@@ -195,6 +206,18 @@ static void adopt(struct supervisor *s, struct config *next, const enum diff_cla
 	jobs_reloaded(s);
 }
 
+/* The section that asks for the election. */
+static void print_election(const struct config *c, char *buf, size_t bytes)
+{
+	snprintf(buf, bytes, "[scheduler]");
+	if (c->job_count > 0)
+		snprintf(buf, bytes, "[job:%.100s]", c->jobs[0].name);
+	for (size_t i = 0; i < c->program_count; i++) {
+		if (c->programs[i].executor != EXECUTOR_NO && !c->programs[i].hidden)
+			snprintf(buf, bytes, "'executor' in [program:%.100s]", c->programs[i].name);
+	}
+}
+
 /* The lock's own identity stays what it was: two instances reloaded minutes apart would lead two
  * databases. */
 static bool may_adopt(const struct supervisor *s, const struct config *next, struct lines *l)
@@ -202,10 +225,13 @@ static bool may_adopt(const struct supervisor *s, const struct config *next, str
 	const struct config_scheduler *a = &s->config->scheduler, *b = &next->scheduler;
 
 	if (a->enabled != b->enabled) {
+		char who[160];
+		print_election(b->enabled ? next : s->config, who, sizeof who);
 		add_line(l,
-			"the election is %s by this file: that needs a restart of baton; nothing "
-			"was changed",
-			b->enabled ? "switched on" : "switched off");
+			b->enabled ? "%s switches the election on: that needs a restart of baton"
+				   : "without %s the election would be switched off: that needs a "
+				     "restart of baton",
+			who);
 		return false;
 	}
 	if (!supervisor_has_room(s, EVENT_RELOAD, -1, 0, (struct config *)next)) {

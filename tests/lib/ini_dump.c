@@ -139,6 +139,8 @@ static int print_diff(const struct config *from, const struct config *to)
 		printf("restart %s\n", d.restart[i]);
 	for (size_t i = 0; i < d.live_count; i++)
 		printf("live %s\n", d.live[i]);
+	for (size_t i = 0; i < d.job_count; i++)
+		printf("%s\n", d.jobs[i]);
 	config_diff_release(&d);
 	return 0;
 }

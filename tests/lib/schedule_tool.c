@@ -85,93 +85,6 @@ static int check(void)
 	return 0;
 }
 
-/* --- fuzz ------------------------------------------------------------------------------------ */
-
-static uint64_t state;
-
-static unsigned roll(unsigned limit)
-{
-	state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (unsigned)(state >> 33) % limit;
-}
-
-static void mutate(char *text, size_t bytes)
-{
-	static const char letters[] = "0123456789*/,-?LW#@ \tabcdeFRIMONh~%=\x01\xff";
-	size_t length = strlen(text);
-
-	for (unsigned n = roll(4); n > 0 && length > 0; n--) {
-		size_t at = roll((unsigned)length);
-		switch (roll(4)) {
-		case 0:
-			text[at] = letters[roll(sizeof(letters) - 1)];
-			break;
-		case 1:
-			memmove(text + at, text + at + 1, length - at);
-			length--;
-			break;
-		case 2:
-			if (length + 2 < bytes) {
-				memmove(text + at + 1, text + at, length - at + 1);
-				text[at] = letters[roll(sizeof(letters) - 1)];
-				length++;
-			}
-			break;
-		default:
-			text[at] = '\0';
-			length = at;
-		}
-	}
-}
-
-static void walk(const struct schedule *s, const char *text)
-{
-	static const char *const names[] = {"UTC", "Europe/Berlin", "Australia/Lord_Howe",
-		"Pacific/Apia", "America/Santiago", "Africa/Casablanca"};
-	const struct zone *z = zone(names[roll(6)]);
-	int64_t at = ((int64_t)roll(1u << 31) - (1 << 28)) * SCHEDULE_US;
-
-	for (int i = 0; i < 4; i++) {
-		int64_t next = schedule_next(s, z, at);
-		if (next == SCHEDULE_NEVER)
-			return;
-		if (next <= at || schedule_next(s, z, next - 1) != next) {
-			fprintf(stderr, "'%s' after %lld: %lld\n", text, (long long)at,
-				(long long)next);
-			abort();
-		}
-		at = next;
-	}
-}
-
-static int fuzz(long count, long seed)
-{
-	static const char *const seeds[] = {"*/5 * * * *", "0 0 1,15 * 3", "0 0 29 2 *",
-		"0 0 0 LW * ?", "30 3 15W,L-3 */2 *", "15 10 * * 5L,MON#2,tue-fri",
-		"10-20/3,40 1-23/2 * jan-mar SUN", "@every 1h30m", "@daily", "0 0 31 2 *",
-		"5/10 0/2 * * FRI-SUN", "CRON_TZ=Asia/Tokyo 0 5 * * *"};
-	char text[256], words[64];
-	long accepted = 0;
-
-	state = (uint64_t)seed;
-	for (long i = 0; i < count; i++) {
-		struct schedule_findings found;
-		struct schedule s;
-		snprintf(text, sizeof(text), "%s", seeds[roll(sizeof(seeds) / sizeof(seeds[0]))]);
-		mutate(text, sizeof(text));
-		if (schedule_parse(text, &s, &found) < 0) {
-			if (found.errors == 0 || found.count == 0)
-				abort();
-			continue;
-		}
-		accepted++;
-		schedule_print(&s, words, sizeof(words));
-		walk(&s, text);
-	}
-	printf("%ld of %ld accepted\n", accepted, count);
-	return 0;
-}
-
 /* --- time ------------------------------------------------------------------------------------ */
 
 static int by_value(const void *a, const void *b)
@@ -215,8 +128,6 @@ int main(int argc, char **argv)
 		rc = next_firings();
 	else if (argc == 2 && strcmp(argv[1], "check") == 0)
 		rc = check();
-	else if (argc == 4 && strcmp(argv[1], "fuzz") == 0)
-		rc = fuzz(atol(argv[2]), atol(argv[3]));
 	else if (argc == 2 && strcmp(argv[1], "time") == 0)
 		rc = measure();
 	for (int i = 0; i < ZONES; i++)
