@@ -135,8 +135,8 @@ static void test_refused(void **state)
 			assert_int_equal(rc, 0);
 			continue;
 		}
-		print_message("%-30s %d %s\n", cases[i].text, found.items[0].column,
-			found.items[0].text);
+		print_message(
+			"%-30s %d %s\n", cases[i].text, found.items[0].column, found.items[0].text);
 		assert_int_equal(rc, -1);
 		assert_int_equal(s.every_us, 4711); /* untouched */
 		assert_int_equal(found.errors, 1);
@@ -194,8 +194,7 @@ static void test_warnings(void **state)
 		struct schedule_findings found;
 		struct schedule s;
 		assert_int_equal(schedule_parse(cases[i].text, &s, &found), 0);
-		print_message("%-20s %s\n", cases[i].text,
-			found.count ? found.items[0].text : "");
+		print_message("%-20s %s\n", cases[i].text, found.count ? found.items[0].text : "");
 		assert_int_equal(found.count, cases[i].words ? 1 : 0);
 		if (!cases[i].words)
 			continue;
@@ -259,10 +258,12 @@ static void test_words(void **state)
 		{"15,45 1 1 jan *", "at 01:15, 01:45 on day 1 in January"},
 		{"0 9 * * TUE#1", "at 09:00 on the first Tuesday"},
 		{"0 9 * 3-5 5L", "at 09:00 on the last Friday in March-May"},
-		{"0 0 15W,LW,L-3 * *", "at 00:00 on the working day nearest to day 15, 3 days before "
-				       "the last, the last working day"},
+		{"0 0 15W,LW,L-3 * *",
+			"at 00:00 on the working day nearest to day 15, 3 days before "
+			"the last, the last working day"},
 		{"0 9 1 * 1", "at 09:00 on day 1 or Monday"},
-		{"0 9 1-7 * */2", "at 09:00 on days 1-7 if it is Sunday, Tuesday, Thursday, Saturday"},
+		{"0 9 1-7 * */2",
+			"at 09:00 on days 1-7 if it is Sunday, Tuesday, Thursday, Saturday"},
 		{"5 30 2 * * *", "at 02:30:05 every day"},
 		{"*/10 5 3 * * *", "every 10 seconds of minute 5 of hour 3"},
 		{"* * * * * *", "every second"},
@@ -283,7 +284,8 @@ static void test_words(void **state)
 
 /* --- firing ---------------------------------------------------------------------------------- */
 
-/* EXPRESSION fires after FROM at TIMES, separated by spaces ("" at the end of what is looked at). */
+/* EXPRESSION fires after FROM at TIMES, separated by spaces ("" at the end of what is looked at).
+ */
 static void fires(const char *expression, const char *name, const char *from, const char *times)
 {
 	struct zone *z = zone(name);
@@ -314,8 +316,9 @@ static void test_spring(void **state)
 		"2027-03-28T03:00:00+02:00 2027-03-29T02:15:00+02:00");
 	fires("0 2,3 * * *", "Europe/Berlin", "2027-03-27T12:00",
 		"2027-03-28T03:00:00+02:00 2027-03-29T02:00:00+02:00");
-	fires("0 2 28 3 *", "Europe/Berlin", "2027-03-01", "2027-03-28T03:00:00+02:00 "
-							   "2028-03-28T02:00:00+02:00");
+	fires("0 2 28 3 *", "Europe/Berlin", "2027-03-01",
+		"2027-03-28T03:00:00+02:00 "
+		"2028-03-28T02:00:00+02:00");
 	fires("*/30 2 * * *", "Europe/Berlin", "2027-03-27T12:00",
 		"2027-03-29T02:00:00+02:00 2027-03-29T02:30:00+02:00");
 	fires("30 * * * *", "Europe/Berlin", "2027-03-28T01:00",
@@ -366,20 +369,26 @@ static void test_no_such_day(void **state)
 static void test_dates(void **state)
 {
 	(void)state;
-	fires("0 0 29 2 *", "UTC", "2027-01-01", "2028-02-29T00:00:00+00:00 2032-02-29T00:00:00+00:00");
+	fires("0 0 29 2 *", "UTC", "2027-01-01",
+		"2028-02-29T00:00:00+00:00 2032-02-29T00:00:00+00:00");
 	fires("0 0 29 2 *", "UTC", "2096-03-01", "2104-02-29T00:00:00+00:00");
 	fires("0 0 */28 2 1#5", "UTC", "2027-01-01", "2044-02-29T00:00:00+00:00");
 	fires("0 0 31 2 *", "UTC", "2027-01-01", "never");
 	fires("0 0 1 1 *", "UTC", "9999-06-01", "never");
-	fires("0 9 L * *", "UTC", "2027-01-31T10:00", "2027-02-28T09:00:00+00:00 2027-03-31T09:00:00+00:00");
-	fires("0 9 L-2 2 *", "UTC", "2027-01-01", "2027-02-26T09:00:00+00:00 2028-02-27T09:00:00+00:00");
-	fires("0 9 LW * *", "UTC", "2027-01-01", "2027-01-29T09:00:00+00:00 2027-02-26T09:00:00+00:00");
+	fires("0 9 L * *", "UTC", "2027-01-31T10:00",
+		"2027-02-28T09:00:00+00:00 2027-03-31T09:00:00+00:00");
+	fires("0 9 L-2 2 *", "UTC", "2027-01-01",
+		"2027-02-26T09:00:00+00:00 2028-02-27T09:00:00+00:00");
+	fires("0 9 LW * *", "UTC", "2027-01-01",
+		"2027-01-29T09:00:00+00:00 2027-02-26T09:00:00+00:00");
 	fires("0 9 1W 5,8 *", "UTC", "2027-01-01", /* Saturday, Sunday */
 		"2027-05-03T09:00:00+00:00 2027-08-02T09:00:00+00:00");
 	fires("0 9 31W * *", "UTC", "2027-01-01", /* Sunday; months of 30 days have none */
 		"2027-01-29T09:00:00+00:00 2027-03-31T09:00:00+00:00 2027-05-31T09:00:00+00:00");
-	fires("0 9 * * 5L", "UTC", "2027-01-01", "2027-01-29T09:00:00+00:00 2027-02-26T09:00:00+00:00");
-	fires("0 9 * * MON#5", "UTC", "2027-01-01", "2027-03-29T09:00:00+00:00 2027-05-31T09:00:00+00:00");
+	fires("0 9 * * 5L", "UTC", "2027-01-01",
+		"2027-01-29T09:00:00+00:00 2027-02-26T09:00:00+00:00");
+	fires("0 9 * * MON#5", "UTC", "2027-01-01",
+		"2027-03-29T09:00:00+00:00 2027-05-31T09:00:00+00:00");
 	fires("0 9 13 * 5", "UTC", "2027-08-01", /* either */
 		"2027-08-06T09:00:00+00:00 2027-08-13T09:00:00+00:00 2027-08-20T09:00:00+00:00");
 	fires("0 9 */13 * 5", "UTC", "2027-08-01", /* 1, 14, 27 that are Fridays */
