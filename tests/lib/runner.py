@@ -40,8 +40,8 @@ PLAN = re.compile(r"^1\.\.(\d+)\s*(?:#\s*(?:SKIP)?\s*(.*))?$")
 SECONDS = re.compile(r"^# (\d+\.\d+) s$")
 
 # About how many seconds, before the first run on a machine has told: the longest begin.
-GUESS = {"scenario/test_chaos": 90, "scenario/test_real_servers": 45, "scenario/test_takeover": 30,
-         "scenario": 10, "fault": 30, "sim": 15, "san/sim": 30, "san/unit": 3, "unit": 1}
+GUESS = {"scenario/test_chaos": 90, "scenario/test_load": 40, "scenario/test_real_servers": 45,
+         "scenario/test_takeover": 30, "scenario": 10, "fault": 30, "sim": 15, "san/sim": 30, "san/unit": 3, "unit": 1}
 
 Program = collections.namedtuple("Program", "name command build env alone")
 base = None  # of the programs' TMPDIRs
