@@ -55,6 +55,9 @@ static const struct cli_command commands[] = {
 	 "SIGNAL NAME...", FIND, 2, -1},
 	{"shutdown", cli_shutdown, "end the supervisor gracefully",
 	 "\nPrints what it waits for.", FIND | CLI_BIT(NOW) | CLI_BIT(NO_WAIT), 0, 0},
+	{"upgrade", cli_upgrade, "re-execute the supervisor in place",
+	 "[BINARY]\nWorkers, sockets, lock and pid stay. Without BINARY: the path it was started by.",
+	 FIND | CLI_BIT(NO_WAIT), 0, 1},
 	{"handoff", cli_handoff, "move the baton to another worker",
 	 "[WORKER]\nWithout WORKER another ready worker is chosen.",
 	 FIND | CLI_BIT(AWAY) | CLI_BIT(NO_WAIT), 0, 1},
@@ -90,7 +93,6 @@ static const struct cli_command commands[] = {
 	{"disable", NULL, "stop, and remember it", "", 0, 0, -1},
 	{"logs", NULL, "captured output", "", 0, 0, -1},
 	{"top", NULL, "a live full-screen view", "", 0, 0, -1},
-	{"upgrade", NULL, "re-execute the supervisor in place", "", 0, 0, -1},
 	{"exec", NULL, "run a command while holding the lock", "", 0, 0, -1},
 	{NULL, NULL, NULL, NULL, 0, 0, 0},
 };
@@ -102,6 +104,7 @@ static int cli_run(struct cli *c)
 	struct run_options options = {
 		.force = cli_force(c),
 		.detach = cli_has(c, OPTION_DETACH),
+		.argv = c->argv,
 		.control_path = cli_has(c, OPTION_SOCKET) ? c->values[OPTION_SOCKET] : NULL,
 	};
 	int status = 0;
@@ -178,7 +181,7 @@ static int dispatch(struct cli *c)
 
 static int command_line(int argc, char **argv)
 {
-	struct cli c = {.commands = commands};
+	struct cli c = {.commands = commands, .argv = argv};
 	char **words = calloc((size_t)argc + 1, sizeof(*words));
 	int status;
 
@@ -221,5 +224,9 @@ int main(int argc, char **argv)
 		return job_worker_main(argc, argv);
 	if (strcmp(name, "job-ledger") == 0)
 		return ledger_main(argc, argv);
+	if (supervisor_is_resumed())
+		return supervisor_resume(argv);
+	if (argc == 2 && strcmp(argv[1], "upgrade-check") == 0)
+		return supervisor_try_state();
 	return command_line(argc, argv);
 }

@@ -28,6 +28,8 @@
  *   reload {wait, changed_only, plan: bool} -> {"plan":[text, ...], "generation":N, "programs" as
  *                                              above}; plan: true = only say it; errors:
  *                                              {"code":"failed", "message", "findings":[text, ...]}
+ *   upgrade {binary?: "/path", wait}        -> {"from": VERSION, "to": VERSION, "pid", "stall_ms"},
+ *                                              said by the new image on the same connection
  *   wait {for: "CONDITION", timeout_ms}     -> {"condition", "waited_ms"}
  *   events {}                               -> {} and then the stream
  *   is-executor {}                          -> {"executor":bool, "term":N, "worker":"web:0"}: about

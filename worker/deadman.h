@@ -23,6 +23,13 @@
 #define DEADMAN_TABLE_MAGIC 0x31444d44u
 #define DEADMAN_EXECUTORS   32
 
+/* Raised when messages or table change their meaning while their sizes stay. The head of the table
+ * (magic, capacity, epoch) never changes: an upgrade in place speaks to a table of another protocol
+ * through it. */
+#ifndef DEADMAN_PROTOCOL
+#define DEADMAN_PROTOCOL 1
+#endif
+
 enum deadman_flags {
 	DEADMAN_KILL =
 		1, /* kill this tree when the supervisor dies (on_supervisor_death, candidates) */

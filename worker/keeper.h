@@ -9,6 +9,11 @@
 
 #include "worker/lock/store.h"
 
+/* Raised when the meaning of a packet changes while its size stays. */
+#ifndef KEEPER_PROTOCOL
+#define KEEPER_PROTOCOL 1
+#endif
+
 enum keeper_op {
 	KEEPER_INSPECT,
 	KEEPER_ACQUIRE,

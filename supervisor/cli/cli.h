@@ -78,6 +78,7 @@ struct cli {
 	const char *name;                             /* for errors: "lock info" */
 	uint64_t set;                                 /* CLI_BIT of each option given */
 	const char *values[OPTION_COUNT];
+	char **argv;  /* all of it */
 	char **words; /* after the command's name */
 	int word_count;
 	int plain_words; /* of them, those before "--" */
@@ -163,6 +164,7 @@ int cli_shutdown(struct cli *c);
 int cli_signal(struct cli *c);
 int cli_scale(struct cli *c);
 int cli_reload(struct cli *c);
+int cli_upgrade(struct cli *c);
 int cli_handoff(struct cli *c);
 int cli_lock(struct cli *c);
 int cli_wait(struct cli *c);

@@ -102,6 +102,12 @@ void channel_watch(struct supervisor *s, struct process *p)
 	p->channel_watch = loop_watch(s->loop, p->channel_fd, LOOP_READ, readable, p);
 }
 
+void channel_resume(struct supervisor *s, struct process *p)
+{
+	if (p->channel_fd >= 0)
+		p->channel_watch = loop_watch(s->loop, p->channel_fd, LOOP_READ, readable, p);
+}
+
 /* A worker that does not read its lines fills its own socket: the page decides anyway. */
 void channel_tell(struct supervisor *s, const struct action *a)
 {

@@ -3,11 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "conf/units.h"
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/shell/commands.h"
+#include "supervisor/shell/upgrade.h"
 #include "worker/control.h"
 
 struct request {
@@ -457,6 +459,39 @@ static void do_reload(struct request *r)
 	}
 }
 
+/* Who may name a binary decides what runs with our rights. */
+static bool may_name(const struct request *r)
+{
+	uid_t uid = control_peer_of(r->from)->uid;
+
+	return uid == 0 || uid == geteuid();
+}
+
+static void do_upgrade(struct request *r)
+{
+	const char *binary = text_of(r, "binary");
+	struct err e;
+
+	if (binary != NULL && binary[0] != '/') {
+		fail(r, "usage", "the binary is to be named by its whole path");
+		return;
+	}
+	if (binary != NULL && !may_name(r)) {
+		fail(r, "refused", "only root and the user who started baton may name a binary");
+		return;
+	}
+	if (upgrade_begin(r->s, binary != NULL ? binary : "", &e) < 0)
+		fail(r,
+			e.code == ERR_BUSY      ? "busy"
+			: e.code == ERR_REFUSED ? "refused"
+						: "failed",
+			e.text);
+	else if (wants_wait(r))
+		(void)waiter_add(r->s, r->from, r->id, WAITER_UPGRADED, timeout_of(r));
+	else
+		control_answer(r->from, r->id, json_object());
+}
+
 /* --- status, wait, events, is-executor ----------------------------------------------------- */
 static void do_status(struct request *r)
 {
@@ -545,6 +580,7 @@ static const struct {
 	{"lock.release", do_lock_release},
 	{"shutdown", do_shutdown},
 	{"reload", do_reload},
+	{"upgrade", do_upgrade},
 	{"wait", do_wait},
 	{"events", do_events},
 	{"is-executor", do_is_executor},
@@ -585,6 +621,12 @@ int commands_create(struct supervisor *s, struct control_handlers *ret_handlers)
 	ret_handlers->closed = closed;
 	ret_handlers->context = s;
 	return 0;
+}
+
+void commands_resume(struct supervisor *s)
+{
+	if (control_subscribers(s->control) > 0)
+		logs_tap(s->logs, tap, s);
 }
 
 void commands_free(struct supervisor *s)

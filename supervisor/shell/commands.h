@@ -36,6 +36,7 @@ enum waiter_kind {
 	WAITER_RELOADED,
 	WAITER_ROLLED,
 	WAITER_CONDITION,
+	WAITER_UPGRADED,
 };
 
 enum condition_kind {
@@ -94,6 +95,9 @@ bool waiter_names_nobody(struct supervisor *s, const struct waiter *w, struct er
 bool waiter_condition_holds(struct supervisor *s, const struct waiter *w);
 /* That connection is gone; NULL = all of them. */
 void waiters_forget(struct supervisor *s, const struct control_connection *gone);
+/* For an upgrade in place (waiters_state.c): those who wait go on waiting. */
+json_t *waiters_save(const struct supervisor *s);
+int waiters_load(struct supervisor *s, const json_t *all, struct err *e);
 /* --- waiter_rollout.c ---------------------------------------------------------------------- */
 int waiter_rolled(struct supervisor *s, struct waiter *w, struct err *e);
 

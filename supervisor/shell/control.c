@@ -435,6 +435,12 @@ int control_open(struct loop *l, const char *path, mode_t mode, const struct con
 	return 0;
 }
 
+int control_resume(struct control *c)
+{
+	c->watch = loop_watch(c->loop, c->fd, c->paused ? 0 : LOOP_READ, on_client, c);
+	return c->watch ? 0 : -1;
+}
+
 int control_rebind(struct control *c, struct err *e)
 {
 	struct loop_watch *watch;

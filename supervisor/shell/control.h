@@ -59,6 +59,16 @@ bool control_path_intact(const struct control *c);
 /* Bind it again; the connections stay. On error the old one stays as it is. */
 int control_rebind(struct control *c, struct err *e);
 
+/* For an upgrade in place (control_state.c): the socket and its connections, with what they have
+ * said and what they are still to be told. Connections are referred to by their places in the last
+ * control_save (-1 = it ends, it was not saved). */
+struct state_fds;
+json_t *control_save(struct control *c, struct state_fds *fds);
+int control_load(struct loop *l, const json_t *o, const struct control_handlers *h,
+	struct control **ret, struct err *e);
+int control_connection_place(const struct control_connection *c);
+struct control_connection *control_connection_at(struct control *c, int place); /* NULL */
+
 const struct control_peer *control_peer_of(const struct control_connection *c);
 void control_answer(struct control_connection *c, uint64_t id, json_t *result); /* steals RESULT */
 void control_fail(struct control_connection *c, uint64_t id, const char *code, const char *hint,

@@ -279,18 +279,27 @@ struct control_connection *connection_new(
 
 	if (!n)
 		return NULL;
-	n->server = c;
 	n->fd = fd;
 	n->peer = *peer;
-	n->watch = loop_watch(c->loop, fd, LOOP_READ, on_ready, n);
-	if (!n->watch) {
+	if (connection_resume(c, n) < 0) {
 		free(n);
 		return NULL;
 	}
+	return n;
+}
+
+int connection_resume(struct control *c, struct control_connection *n)
+{
+	n->server = c;
+	n->watch = loop_watch(c->loop, n->fd, LOOP_READ, on_ready, n);
+	if (!n->watch)
+		return -1;
 	n->next = c->connections;
 	if (n->next)
 		n->next->previous = n;
 	c->connections = n;
 	c->count++;
-	return n;
+	c->subscribers += n->subscribed;
+	update(n);
+	return 0;
 }

@@ -30,6 +30,7 @@ struct control_connection {
 	size_t input_bytes, input_capacity;
 	char *queue;
 	size_t queue_start, queue_bytes, queue_capacity;
+	int place; /* control_state.c: among those that are saved; -1 = it is not */
 };
 
 struct control {
@@ -55,9 +56,13 @@ struct control_connection *connection_new(
 /* One line; its newline is added. STRICT: never more than CONTROL_QUEUE_BYTES queued, else an
  * answer may go beyond it by itself once. */
 void connection_send(struct control_connection *n, const char *line, size_t bytes, bool strict);
+/* After loading: watched, and in the list. -1 = out of memory. */
+int connection_resume(struct control *c, struct control_connection *n);
 void connection_destroy(struct control_connection *n);
 bool connection_flush(struct control_connection *n); /* true = something is left */
 
+/* control.c: its socket is watched. -1 = out of memory. */
+int control_resume(struct control *c);
 /* control.c: one line of a client, without its newline. */
 void control_line(struct control_connection *n, const char *line, size_t bytes);
 void control_too_long(struct control_connection *n);

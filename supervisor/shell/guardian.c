@@ -49,6 +49,21 @@ static bool send_message(struct supervisor *s, const struct deadman_message *m, 
 	return false;
 }
 
+/* Ours has every executor: the one of the image before goes. By a signal, which is the same in
+ * every version. */
+static void dismiss_former(struct supervisor *s)
+{
+	struct lock_state *l = &s->lock;
+
+	if (l->former.pid <= 0 || !l->deadman_heard)
+		return;
+	for (int i = 0; i < DEADMAN_EXECUTORS; i++) {
+		if (l->armed_program[i] >= 0 && l->arm_sent_ns[i] != 0)
+			return;
+	}
+	(void)kill(l->former.pid, SIGKILL);
+}
+
 static void deadman_readable(void *context, unsigned events)
 {
 	struct supervisor *s = context;
@@ -65,9 +80,12 @@ static void deadman_readable(void *context, unsigned events)
 			(void)kill(s->lock.deadman.pid, SIGKILL);
 		return;
 	}
+	s->lock.deadman_heard = true;
+	if (m.verb == DEADMAN_ARM && m.slot < DEADMAN_EXECUTORS)
+		s->lock.arm_sent_ns[m.slot] = 0;
+	dismiss_former(s);
 	if (m.verb != DEADMAN_ARM || m.slot >= DEADMAN_EXECUTORS)
 		return;
-	s->lock.arm_sent_ns[m.slot] = 0;
 	e.program = s->lock.armed_program[m.slot];
 	e.term = m.term;
 	if (e.program >= 0)
@@ -77,6 +95,7 @@ static void deadman_readable(void *context, unsigned events)
 static int start_deadman(struct supervisor *s, struct err *e)
 {
 	struct lock_state *l = &s->lock;
+	struct deadman_message hello = {.verb = DEADMAN_TABLE};
 	struct child_fd fds[4];
 	size_t count = 3;
 	int pair[2], pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
@@ -102,9 +121,90 @@ static int start_deadman(struct supervisor *s, struct err *e)
 		close(pair[0]);
 		return e->code;
 	}
+	l->deadman_heard = false;
 	l->deadman.fd = pair[0];
 	l->deadman.started_ns = lease_now_ns();
 	l->deadman.watch = loop_watch(s->loop, pair[0], LOOP_READ, deadman_readable, s);
+	if (l->former.pid >
+		0) /* its answer says that it runs, whether there is an executor or not */
+		(void)send_message(s, &hello, l->table_fd);
+	return 0;
+}
+
+/* The table of the image before, when ours looks otherwise: that deadman goes on with what is in
+ * it, but it does not know whoever is started from now on, so it must not say that all are dead. */
+static void blind_former(struct supervisor *s, int fd)
+{
+	struct deadman_table *head = mmap(
+		NULL, sizeof *head, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (head == MAP_FAILED) {
+		(void)kill(s->lock.former.pid, SIGKILL);
+		return;
+	}
+	atomic_store(&head->epoch, 0);
+	munmap(head, sizeof *head);
+}
+
+/* The same table: what is spawned now both deadmen know. */
+static int map_table(struct supervisor *s, struct err *e)
+{
+	struct deadman_table *table = mmap(
+		NULL, sizeof *table, PROT_READ, MAP_SHARED, s->lock.table_fd, 0);
+	size_t bytes;
+
+	if (table == MAP_FAILED)
+		return err_set(
+			e, ERR_SYSTEM, "cannot map the deadman's table: %s", strerror(errno));
+	bytes = deadman_table_bytes(atomic_load(&table->capacity));
+	munmap(table, sizeof *table);
+	table = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->lock.table_fd, 0);
+	if (table == MAP_FAILED)
+		return err_set(
+			e, ERR_SYSTEM, "cannot map the deadman's table: %s", strerror(errno));
+	s->lock.table = table;
+	return 0;
+}
+
+static int make_table_anew(struct supervisor *s, struct err *e)
+{
+	int old = s->lock.table_fd;
+
+	s->lock.table_fd = -1;
+	if (lock_table_reserve(
+		    s, s->process_slots > FIRST_TABLE ? s->process_slots : FIRST_TABLE, e) < 0)
+		return e->code;
+	for (int i = 0; i < s->process_slots; i++) {
+		const struct process *p = &s->processes[i];
+
+		if (p->id != 0 && p->pid > 0)
+			lock_table_set(s, p,
+				s->core.workers[i].settings->executor != EXECUTOR_NO ||
+					!s->config->keep_on_supervisor_death);
+	}
+	atomic_store(&s->lock.table->epoch, s->lock.guard_epoch);
+	blind_former(s, old);
+	close(old);
+	return 0;
+}
+
+/* Ours is started and armed while that of the image before still guards what it guarded. */
+int guardian_resume(struct supervisor *s, bool same_protocol, struct err *e)
+{
+	struct event up = {.kind = EVENT_DEADMAN_UP, .worker = -1, .program = -1};
+	struct lock_state *l = &s->lock;
+
+	if (l->table_fd < 0)
+		return 0; /* it has none */
+	l->former = l->deadman;
+	l->former.watch = NULL;
+	helper_close(&l->former); /* no proof of our death to it */
+	l->deadman = (struct helper){.fd = -1};
+	if ((same_protocol ? map_table(s, e) : make_table_anew(s, e)) < 0)
+		return e->code;
+	if (start_deadman(s, e) < 0)
+		return e->code;
+	supervisor_post(s, &up); /* the core arms what has to be */
 	return 0;
 }
 
@@ -122,8 +222,11 @@ void lock_stage_deadman_down(struct supervisor *s)
 	struct deadman_message m = {.verb = DEADMAN_BYE};
 
 	/* Something does not end even after SIGKILL: the deadman goes on with it. */
-	if (pool_all_down(&s->core))
+	if (pool_all_down(&s->core)) {
 		(void)send_message(s, &m, -1);
+		if (s->lock.former.pid > 0)
+			(void)kill(s->lock.former.pid, SIGKILL);
+	}
 	helper_close(&s->lock.deadman);
 	s->lock.deadman.pid = 0;
 }
@@ -134,6 +237,10 @@ bool guardian_reaped(struct supervisor *s, pid_t pid, int status)
 	struct event e = {.kind = EVENT_DEADMAN_LOST, .worker = -1, .program = -1};
 	struct err err;
 
+	if (pid == s->lock.former.pid) {
+		s->lock.former.pid = 0;
+		return true;
+	}
 	if (pid != d->pid)
 		return false;
 	helper_close(d);

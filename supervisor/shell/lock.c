@@ -158,6 +158,11 @@ static void keeper_readable(void *context, unsigned events)
 	if (r.op == KEEPER_ACQUIRE && r.outcome == STORE_DONE)
 		l->acquired_wall_us = report_wall_us();
 	post_answer(s, outcome_of(r.outcome), r.text);
+	if (l->keeper_former) { /* it is idle now: the next one is of this version */
+		helper_close(&l->keeper);
+		l->keeper.pid = 0;
+		l->keeper_former = false;
+	}
 }
 
 /* A message was not taken: what a keeper would make of half of them is not to be found out. */
@@ -380,6 +385,41 @@ void lock_stage_database_down(struct supervisor *s)
 	if (l->guard_fd >= 0)
 		close(l->guard_fd);
 	l->guard_fd = -1;
+}
+
+/* The keeper of the image before ends at the end of file, unless it has a request whose packets we
+ * understand: then it answers that one first. */
+static void keeper_resume(struct supervisor *s, bool same_protocol)
+{
+	struct lock_state *l = &s->lock;
+	struct err e;
+
+	if (l->sent_id != 0 && l->keeper.fd >= 0 && same_protocol) {
+		l->keeper_former = true;
+		l->keeper.watch = loop_watch(s->loop, l->keeper.fd, LOOP_READ, keeper_readable, s);
+		return;
+	}
+	if (l->sent_id != 0) {
+		helper_kill(&l->keeper); /* what it has begun may be done or not */
+		post_failure(s, OUTCOME_UNKNOWN, "the upgrade in place came between");
+	}
+	helper_close(&l->keeper);
+	l->keeper.pid = 0;
+	l->keeper_former = false;
+	if (start_keeper(s, &e) < 0) /* the next request tries again */
+		logs_event(s->logs, LOGS_WARNING, "lock.keeper", NULL, 0, "%s", e.text);
+}
+
+void lock_resume(struct supervisor *s, bool same_keeper, bool same_deadman)
+{
+	struct err e;
+
+	if (guardian_resume(s, same_deadman, &e) < 0)
+		logs_event(s->logs, LOGS_ERROR, "lock.deadman", NULL, 0, "%s", e.text);
+	if (!s->config->scheduler.enabled || s->lock.settings.database[0] == '\0')
+		return;
+	keeper_resume(s, same_keeper);
+	lock_watch_resume(s);
 }
 
 void lock_reconfigure(struct supervisor *s)

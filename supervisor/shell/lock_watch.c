@@ -151,6 +151,16 @@ void lock_watch_files(struct supervisor *s)
 	l->inotify_watch = loop_watch(s->loop, l->inotify_fd, LOOP_READ, files_changed, s);
 }
 
+void lock_watch_resume(struct supervisor *s)
+{
+	struct lock_state *l = &s->lock;
+
+	if (l->inotify_fd >= 0)
+		l->inotify_watch = loop_watch(s->loop, l->inotify_fd, LOOP_READ, files_changed, s);
+	/* What it may have said meanwhile the next one finds out at once. */
+	lock_wait_guard(s, s->core.election.waiting_epoch);
+}
+
 void lock_watch_end(struct supervisor *s)
 {
 	struct lock_state *l = &s->lock;

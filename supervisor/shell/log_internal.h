@@ -73,6 +73,7 @@ struct logs_sink {
 	size_t start, used, capacity;
 	struct loop_watch *watch;
 	struct logs_stream *waiting, *waiting_last;
+	int place; /* log_state.c: among those that are saved */
 };
 
 /* Takes all of it: writes what can be written, queues the rest. WRITER = whose bytes they are. */
@@ -85,6 +86,8 @@ void sink_switch(struct logs_sink *s); /* to next_fd */
 /* At the end: wait until the deadline (CLOCK_MONOTONIC) for all the queues. */
 void sink_flush_all(struct logs *l, int64_t deadline_ns);
 void sink_destroy(struct logs_sink *s);
+/* After loading: goes on with its queue. */
+void sink_resume(struct logs_sink *s);
 int64_t log_monotonic_ns(void);
 
 /* --- log_open.c --------------------------------------------------------------------------------
@@ -120,6 +123,7 @@ struct logs_stream {
 	struct logs_stream *waits_next, *waits_previous;
 	void (*on_end)(void *context, struct logs_stream *s);
 	void *context;
+	int place; /* log_state.c */
 };
 
 /* Streams that wait for S are read again, the longest waiting first; or (LATER) by the loop. */
@@ -127,6 +131,8 @@ void streams_wake(struct logs_sink *s, bool later);
 /* At the end: read what is there; true = some sink cannot take it yet. */
 bool streams_drain(struct logs *l);
 void streams_release(struct logs *l);
+/* After loading: read by the loop. -1 = out of memory. */
+int stream_resume(struct logs_stream *s);
 
 /* --- logs.c ------------------------------------------------------------------------------------
  */
@@ -146,6 +152,9 @@ struct logs {
 	void *tap_context;
 
 	char *input, *output; /* LOG_READ_BYTES each, shared by all the streams */
+
+	struct logs_stream **loaded; /* log_state.c: by place, until logs_load_end */
+	size_t loaded_count;
 };
 
 /* The own log's sink has drained: say what was dropped meanwhile. */

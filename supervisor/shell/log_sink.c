@@ -218,6 +218,12 @@ static void arm(struct logs_sink *s, int why)
 		set_stuck(s, true);
 }
 
+void sink_resume(struct logs_sink *s)
+{
+	if (s->used > 0 && !s->gone)
+		arm(s, 0);
+}
+
 /* True when nothing is left and something was. */
 static bool flush_queue(struct logs_sink *s)
 {

@@ -367,19 +367,10 @@ void logs_stream_close(struct logs_stream *s)
 	stream_free(s);
 }
 
-int logs_stream_give_up(struct logs_stream *s)
+int stream_resume(struct logs_stream *s)
 {
-	struct batch b = {.stream = s};
-	int fd = s->fd;
-	bool mid_line;
-
-	if (s->sink && !s->sink->gone && s->partial_bytes) {
-		mid_line = s->sink->mid_line;
-		add_piece(&b, "", 0, &mid_line);
-		batch_flush(&b);
-	}
-	stream_free(s);
-	return fd;
+	s->watch = loop_watch(s->logs->loop, s->fd, LOOP_READ, on_readable, s);
+	return s->watch != NULL ? 0 : -1;
 }
 
 bool streams_drain(struct logs *l)

@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <jansson.h>
+
 #include "conf/config.h"
 #include "supervisor/shell/loop.h"
 
@@ -96,9 +98,18 @@ bool logs_stream_drain(struct logs_stream *s);
  * by itself and frees itself; ENDED is not called any more. */
 void logs_stream_detach(struct logs_stream *s);
 void logs_stream_close(struct logs_stream *s); /* NULL is fine */
-/* For an upgrade in place: writes the line it holds, unfinished as it is, gives the descriptor up
- * (the caller owns it) and frees the stream. */
-int logs_stream_give_up(struct logs_stream *s);
+/* Its place among the streams of the last logs_save. */
+int logs_stream_place(const struct logs_stream *s);
+
+/* For an upgrade in place (log_state.c): all sinks with what they hold, all streams with the
+ * beginnings of lines. logs_load fills fresh LOGS; the streams are then claimed by their places
+ * (ENDED NULL = detached) and logs_load_end forgets the places. */
+struct state_fds;
+json_t *logs_save(struct logs *l, struct state_fds *fds);
+int logs_load(struct logs *l, const json_t *o, struct err *e);
+struct logs_stream *logs_claim_stream(struct logs *l, int place,
+	void (*ended)(void *context, struct logs_stream *s), void *context);
+void logs_load_end(struct logs *l);
 
 /* A pipe for a worker: read end O_NONBLOCK|O_CLOEXEC, write end O_CLOEXEC (blocking). */
 int logs_pipe(int *ret_read, int *ret_write, struct err *e);

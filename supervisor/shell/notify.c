@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "supervisor/shell/state_fields.h"
 #include "supervisor/shell/unixsock.h"
 
 #define ROUND_DATAGRAMS 64
@@ -303,6 +304,42 @@ int notify_open(struct loop *l, const char *instance,
 out:
 	notify_close(n);
 	return rc;
+}
+
+json_t *notify_save(const struct notify *n, struct state_fds *fds)
+{
+	state_fds_add(fds, n->fd);
+	return json_pack("{s:i s:o s:I s:I s:I}", "fd", n->fd, "address",
+		state_save_bytes(n->address, strlen(n->address)), "device", (json_int_t)n->device,
+		"inode", (json_int_t)n->inode, "dropped", (json_int_t)n->dropped);
+}
+
+int notify_load(struct loop *l, const json_t *o,
+	void (*received)(void *context, const struct notify_message *m), void *context,
+	struct notify **ret_notify, struct err *e)
+{
+	struct notify *n = calloc(1, sizeof(*n));
+	size_t bytes = 0;
+	char *address = state_load_bytes(json_object_get(o, "address"), &bytes);
+	json_int_t fd = json_integer_value(json_object_get(o, "fd"));
+
+	if (!n || !address || bytes >= sizeof(n->address) || fd < 3 || fd > INT_MAX) {
+		free(n);
+		free(address);
+		return err_set(e, ERR_WRONG, "there is no notify socket");
+	}
+	memcpy(n->address, address, bytes + 1);
+	free(address);
+	n->loop = l;
+	n->fd = (int)fd;
+	n->device = (uint64_t)json_integer_value(json_object_get(o, "device"));
+	n->inode = (uint64_t)json_integer_value(json_object_get(o, "inode"));
+	n->dropped = (uint64_t)json_integer_value(json_object_get(o, "dropped"));
+	n->received = received;
+	n->context = context;
+	n->watch = loop_watch(l, n->fd, LOOP_READ, on_datagram, n);
+	*ret_notify = n;
+	return n->watch ? 0 : err_set(e, ERR_SYSTEM, "out of memory");
 }
 
 const char *notify_address(const struct notify *n)

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <jansson.h>
+
 #include "conf/err.h"
 #include "supervisor/shell/loop.h"
 
@@ -36,6 +38,12 @@ const char *notify_address(const struct notify *n);
 bool notify_path_intact(const struct notify *n);
 /* Datagrams dropped so far: malformed, oversized, without a sender. */
 uint64_t notify_dropped(const struct notify *n);
+/* For an upgrade in place: the same socket in the next image. */
+struct state_fds;
+json_t *notify_save(const struct notify *n, struct state_fds *fds);
+int notify_load(struct loop *l, const json_t *o,
+	void (*received)(void *context, const struct notify_message *m), void *context,
+	struct notify **ret_notify, struct err *e);
 void notify_close(struct notify *n); /* NULL is fine */
 /* Parse one datagram's text (pure; for tests). 0 or ERR_PROTOCOL. */
 int notify_parse(const char *text, size_t bytes, struct notify_message *ret, struct err *e);

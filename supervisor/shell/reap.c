@@ -10,6 +10,7 @@
 
 #include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"
+#include "supervisor/shell/upgrade.h"
 
 #define CHILDREN_BYTES 65536
 #define ANCESTORS      32
@@ -80,7 +81,8 @@ static bool is_known(struct supervisor *s, pid_t pid)
 {
 	const struct process *p;
 
-	if (pid == s->lock.keeper.pid || pid == s->lock.deadman.pid || pid == s->lock.waiter.pid)
+	if (pid == s->lock.keeper.pid || pid == s->lock.deadman.pid || pid == s->lock.waiter.pid ||
+		pid == s->lock.former.pid || pid == s->upgrade.pid)
 		return true;
 	for (int i = 0; i < HOOK_PROCESSES; i++) {
 		if (s->hooks[i].pid == pid)
@@ -261,7 +263,8 @@ static void reaped(struct supervisor *s, const siginfo_t *info)
 
 	if (p != NULL && p->leader_alive)
 		worker_died(s, p, info);
-	else if (!probes_reaped(s, info->si_pid, status) && !lock_reaped(s, info->si_pid, status))
+	else if (!probes_reaped(s, info->si_pid, status) && !lock_reaped(s, info->si_pid, status) &&
+		 !upgrade_reaped(s, info->si_pid, status))
 		(void)hooks_reaped(s, info->si_pid, status);
 	/* else: an orphan; as subreaper (and as PID 1) it was ours to reap */
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "supervisor/shell/state.h"
+#include "supervisor/shell/upgrade.h"
 
 static void say(struct supervisor *s, enum logs_level level, const char *name, const char *text)
 {
@@ -114,6 +115,14 @@ static void while_running(struct supervisor *s, int signal, const char *name)
 		scale(s, name, signal == SIGTTIN ? 1 : -1);
 }
 
+static void upgrade(struct supervisor *s, const char *name)
+{
+	struct err e;
+
+	say(s, LOGS_INFO, name, "upgrade in place");
+	(void)upgrade_begin(s, "", &e); /* what is wrong it says itself */
+}
+
 static void signalled(void *context, int signal)
 {
 	struct supervisor *s = context;
@@ -142,8 +151,7 @@ static void signalled(void *context, int signal)
 		if (s->config->mode == CONFIG_COMPAT)
 			reopen(s, name);
 		else
-			logs_event(s->logs, LOGS_WARNING, "signal", NULL, 0,
-				"SIG%s is not supported yet: ignored", name);
+			upgrade(s, name);
 		break;
 	default:
 		while_running(s, signal, name);

@@ -404,6 +404,16 @@ static void stream_ended(void *context, struct logs_stream *stream)
 	}
 }
 
+void spawn_resume(struct process *p, const int places[2])
+{
+	struct supervisor *s = p->supervisor;
+
+	if (p->report_fd >= 0)
+		p->report_watch = loop_watch(s->loop, p->report_fd, LOOP_READ, report_readable, p);
+	for (int i = 0; i < 2; i++)
+		p->streams[i] = logs_claim_stream(s->logs, places[i], stream_ended, p);
+}
+
 /* In the parent, after a fork that worked: watch what the child tells. */
 static int watch_child(struct spawn *sp, struct err *e)
 {

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
@@ -78,12 +79,16 @@ struct hook_process {
 
 #define HOOK_PROCESSES 16
 #define QUEUE_FIRST    256
+#define PROCESS_SLOTS  65536
 #define PID_HEADS      4096
 #define MOST_WORKERS   10000 /* of one program, by scale or signal */
 
 struct lock_state {
 	struct helper keeper, deadman, waiter;
-	bool keeper_told; /* it has the guard's inode */
+	struct helper former; /* the deadman of the image before, until ours is armed */
+	bool deadman_heard;   /* ours has answered at least once; meant for that only */
+	bool keeper_former;   /* the keeper is that of the image before: replaced when it is idle */
+	bool keeper_told;     /* it has the guard's inode */
 	int guard_fd;
 	int64_t guard_inode, guard_epoch; /* the byte that is locked; 0 = none */
 	int table_fd;
@@ -132,6 +137,38 @@ struct parent {
 	int retries;                         /* left */
 };
 
+/* --- upgrade.c */
+enum upgrade_phase {
+	UPGRADE_NONE,
+	UPGRADE_TRIAL, /* the new binary is tried */
+	UPGRADE_CALM,  /* until nothing is on its way */
+};
+
+/* The file as it was when it was tried. */
+struct upgrade_file {
+	uint64_t device, inode;
+	int64_t bytes, changed_ns;
+};
+
+struct upgrade {
+	enum upgrade_phase phase;
+	char binary[4096];        /* what is executed next */
+	struct upgrade_file file; /* as it was tried */
+	uint32_t generation;      /* the configuration that it was tried with */
+	pid_t pid;                /* of the trial; 0 = none */
+	int output_fd, report_fd; /* of the trial */
+	char output[2048];        /* what it said */
+	size_t output_bytes;
+	struct loop_watch *output_watch;
+	int64_t deadline_ns;
+	int rounds;        /* with the signals blocked */
+	sigset_t signals;  /* as they were */
+	bool failed, done; /* the last one; done: in the image before */
+	char error[1024];
+	char from[32]; /* version of the image before */
+	int64_t stall_ns;
+};
+
 struct commands; /* commands.c: who waits for what */
 struct memory;   /* memory.c: the sampling of workers' memory */
 
@@ -171,6 +208,9 @@ struct supervisor {
 	char instance[STORE_ID_BYTES];
 	char hostname[STORE_NAME_BYTES];
 	char config_path[4096], control_path[4096];
+	char binary[4096]; /* the path we were started by; "" = not known */
+	char **argv;       /* as we were started */
+	struct upgrade upgrade;
 	const char *config_text; /* what takes the place of the file; NULL = there is a file */
 	enum config_force force;
 	bool control_overridden;
@@ -204,6 +244,12 @@ void supervisor_forget_snapshots(struct supervisor *s);
 bool supervisor_has_room(const struct supervisor *s, enum event_kind kind, int program,
 	int64_t number, struct config *config);
 
+/* The parts of a start: loop, logs, room for processes; then signals and timer. */
+int supervisor_init(struct supervisor *s, struct err *e);
+int supervisor_attend(struct supervisor *s, struct err *e);
+/* Until the instance ends, then all is released: its exit status. */
+int supervisor_serve(struct supervisor *s);
+
 /* apply.c: the only switch from action to side effect. */
 void apply_plan(struct supervisor *s, const struct plan *plan);
 
@@ -220,6 +266,8 @@ const struct config *spawn_config_of(
 	const struct supervisor *s, const struct config_program *settings);
 /* What became of its exec, if it is known by now: posts EXECED or SPAWN_FAILED. */
 void spawn_read_report(struct process *p);
+/* After an upgrade in place: watched again; PLACES of its streams, -1 = none. */
+void spawn_resume(struct process *p, const int places[2]);
 void process_init(struct supervisor *s, struct process *p, int slot);
 void process_release(struct process *p); /* closes what is open; streams are detached */
 /* fork+exec of ourselves under another name; FDS as in child_spec (0..2 are made). -1 = failed. */
@@ -258,7 +306,13 @@ int lock_table_reserve(struct supervisor *s, int slots, struct err *e);
 bool lock_reaped(struct supervisor *s, pid_t pid, int status); /* true = it was one of ours */
 void lock_reconfigure(struct supervisor *s);
 
+/* After an upgrade in place: the helpers of the image before are replaced by our own, without a
+ * gap. SAME_...: they speak as ours do. */
+void lock_resume(struct supervisor *s, bool same_keeper, bool same_deadman);
+int guardian_resume(struct supervisor *s, bool same_protocol, struct err *e);
+
 /* lock_watch.c: the waiter (lock_wait_guard) and inotify */
+void lock_watch_resume(struct supervisor *s);
 void lock_watch_files(struct supervisor *s);
 void lock_watch_end(struct supervisor *s);
 
@@ -268,6 +322,7 @@ bool guardian_reaped(struct supervisor *s, pid_t pid, int status);
 
 /* channels.c: the channel and the lease page of a worker */
 void channel_watch(struct supervisor *s, struct process *p);
+void channel_resume(struct supervisor *s, struct process *p); /* after an upgrade in place */
 void channel_tell(struct supervisor *s, const struct action *a);
 void channel_show(struct supervisor *s, const struct action *a);
 void channel_extend(struct supervisor *s, const struct action *a);
@@ -399,6 +454,7 @@ bool hooks_reaped(struct supervisor *s, pid_t pid, int status);
 
 /* commands.c, snapshot.c: what a control request means */
 int commands_create(struct supervisor *s, struct control_handlers *ret_handlers);
+void commands_resume(struct supervisor *s); /* the connections are those of the image before */
 void commands_free(struct supervisor *s);
 void commands_check(struct supervisor *s);             /* after events: answer who waits */
 int64_t commands_deadline(const struct supervisor *s); /* 0 = none */

@@ -113,6 +113,16 @@ int state_load_struct(const struct state_struct *of, const json_t *object, void 
 void state_each_fd(const struct state_struct *of, const void *at,
 	void (*each)(int fd, void *context), void *context);
 
+/* Descriptors that the next image inherits. */
+struct state_fds {
+	int *items;
+	size_t count, capacity;
+	bool failed; /* out of memory */
+};
+void state_fds_add(struct state_fds *fds, int fd); /* -1 is fine */
+/* state_save_struct, and its descriptors into FDS. */
+json_t *state_put(const struct state_struct *of, const void *from, struct state_fds *fds);
+
 /* Any bytes: a string when they are UTF-8 without NUL, else an array of one string in hex. */
 json_t *state_save_bytes(const char *bytes, size_t count);
 /* malloced, with a NUL behind; NULL when O is no such thing. */

@@ -328,3 +328,32 @@ void state_each_fd(const struct state_struct *of, const void *at,
 		}
 	}
 }
+
+void state_fds_add(struct state_fds *fds, int fd)
+{
+	if (fd < 0)
+		return;
+	if (fds->count == fds->capacity) {
+		size_t capacity = fds->capacity != 0 ? 2 * fds->capacity : 64;
+		int *more = realloc(fds->items, capacity * sizeof *more);
+
+		if (more == NULL) {
+			fds->failed = true;
+			return;
+		}
+		fds->items = more;
+		fds->capacity = capacity;
+	}
+	fds->items[fds->count++] = fd;
+}
+
+static void add_fd(int fd, void *context)
+{
+	state_fds_add(context, fd);
+}
+
+json_t *state_put(const struct state_struct *of, const void *from, struct state_fds *fds)
+{
+	state_each_fd(of, from, add_fd, fds);
+	return state_save_struct(of, from);
+}

@@ -204,7 +204,7 @@ static const struct state_field process[] = {
 	SKIP(supervisor), V(slot), V(id), V(pid),
 	SKIP(pid_next), /* supervisor_set_pid */
 	V(leader_alive), FD(report_fd), FD(hold_fd), FD(channel_fd),
-	SKIP(report_watch), SKIP(channel_watch), /* spawn_adopt, channel_adopt */
+	SKIP(report_watch), SKIP(channel_watch), /* spawn_resume, channel_resume */
 	SUB(channel_in, channel_buffer), SUB(lease, lease),
 	SKIP(streams), /* by their places among the streams of the logs: state_save.c */
 	V(collecting), V(collect_tree), V(collect_signal), V(signalled), STRING(failure),
@@ -222,7 +222,7 @@ LIST(process, process)
 #define NAME "struct helper"
 static const struct state_field helper[] = {
 	V(pid), FD(fd),
-	SKIP(watch), /* lock_adopt */
+	SKIP(watch), /* lock_resume */
 	V(started_ns), V(quick_deaths),
 };
 LIST(helper, helper)
@@ -281,15 +281,17 @@ LIST(store_view, store_view)
 #define T struct lock_state
 #define NAME "struct lock_state"
 static const struct state_field lock[] = {
-	SUB(keeper, helper), SUB(deadman, helper), SUB(waiter, helper), V(keeper_told),
+	SUB(keeper, helper), SUB(deadman, helper), SUB(waiter, helper),
+	SKIP(former), SKIP(deadman_heard), SKIP(keeper_former), /* none: upgrade.c waits for that */
+	V(keeper_told),
 	FD(guard_fd), V(guard_inode), V(guard_epoch), FD(table_fd),
 	SKIP(table), /* mapped again from table_fd */
 	ARRAY(armed_program, int, STATE_SIGNED),
-	SKIP(arm_sent_ns), /* the next deadman is armed anew: guardian_adopt */
+	SKIP(arm_sent_ns), /* the next deadman is armed anew: guardian_resume */
 	SUB(settings, store_settings), SUB(view, store_view), V(view_valid),
 	SKIP(answer), SKIP(answer_text), /* of one event */
 	TEXT(error), V(sent_id), V(sent_op), FD(inotify_fd),
-	SKIP(inotify_watch), /* lock_adopt */
+	SKIP(inotify_watch), /* lock_resume */
 	V(acquired_wall_us), V(overlay_told), V(compared_epoch),
 };
 LIST(lock, lock)
@@ -356,6 +358,7 @@ static const struct state_field supervisor[] = {
 	SUB(parent, parent), V(detached), FD(detach_fd),
 	ARRAY(hooks, struct hook_process, STATE_STRUCT, .of = &state_hook), SUB(oom, oom),
 	TEXT(instance), TEXT(hostname), TEXT(config_path), TEXT(control_path),
+	SKIP(binary), SKIP(argv), SKIP(upgrade), /* upgrade_resume.c */
 	SKIP(config_text), /* with the snapshots */
 	V(force), V(control_overridden), FD(null_fd), V(nofile.rlim_cur), V(nofile.rlim_max),
 	FD(pidfile_fd), TEXT(pidfile),
@@ -384,7 +387,7 @@ static const struct state_field connection[] = {
 	SKIP(dead), /* such a one is not saved */
 	V(unanswered),
 	SKIP(input), SKIP(input_bytes), SKIP(input_capacity), /* control_state.c */
-	SKIP(queue), SKIP(queue_start), SKIP(queue_bytes), SKIP(queue_capacity),
+	SKIP(queue), SKIP(queue_start), SKIP(queue_bytes), SKIP(queue_capacity), SKIP(place),
 };
 LIST(connection, connection)
 #undef T
@@ -432,7 +435,7 @@ static const struct state_field sink[] = {
 	V(way), V(terminal), V(colour), V(gone), V(stuck), V(retry_ns), V(mid_line),
 	SKIP(writer), /* by its place: log_state.c */
 	SKIP(queue), SKIP(start), SKIP(used), SKIP(capacity), /* log_state.c */
-	SKIP(watch), SKIP(waiting), SKIP(waiting_last),
+	SKIP(watch), SKIP(waiting), SKIP(waiting_last), SKIP(place),
 };
 LIST(sink, sink)
 #undef T
@@ -448,7 +451,7 @@ static const struct state_field stream[] = {
 	V(ended), V(detached),
 	SKIP(expect), /* probes_adopt */
 	SKIP(waits), SKIP(waits_next), SKIP(waits_previous), /* its next read finds out */
-	SKIP(on_end), SKIP(context), /* state_load.c */
+	SKIP(on_end), SKIP(context), SKIP(place), /* state_load.c */
 };
 LIST(stream, stream)
 #undef T
@@ -460,7 +463,7 @@ static const struct state_field logs[] = {
 	SKIP(loop), SKIP(sinks), SKIP(streams), SKIP(stuck), SKIP(own), /* log_state.c */
 	V(format), V(level), V(dropped), V(colour_allowed),
 	SKIP(tap), SKIP(tap_context), /* waiters_state.c: when somebody has subscribed */
-	SKIP(input), SKIP(output),
+	SKIP(input), SKIP(output), SKIP(loaded), SKIP(loaded_count),
 };
 LIST(logs, logs)
 #undef T

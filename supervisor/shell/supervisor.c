@@ -17,6 +17,7 @@
 #include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/supervisor.h"
+#include "supervisor/shell/upgrade.h"
 
 #define MEND_NS       (5 * CORE_SECOND)
 #define LATE_NS       CORE_SECOND
@@ -87,7 +88,6 @@ void supervisor_set_pid(struct process *p, pid_t pid)
 
 /* Watches hold pointers to processes, so the array of processes never moves: it is reserved once,
  * untouched pages cost nothing. */
-#define PROCESS_SLOTS    65536
 #define MOST_DESCRIPTORS (8 * PROCESS_SLOTS)
 
 bool supervisor_has_room(const struct supervisor *s, enum event_kind kind, int program,
@@ -176,6 +176,7 @@ static void set_timer(struct supervisor *s)
 	at = earlier(earlier(at, parent_deadline(s)), listeners_deadline(s));
 	at = earlier(at, memory_due(s));
 	at = earlier(at, probes_deadline(s));
+	at = earlier(at, upgrade_deadline(s));
 	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
 		at = lease_now_ns() + LOGS_RETRY_NS;
 	s->timer_at_ns = at;
@@ -222,6 +223,10 @@ static void drain(void *context)
 	if (s->retired_count > 0)
 		supervisor_forget_snapshots(s);
 	logs_retry(s->logs);
+	upgrade_check(s);
+	if (s->changed) /* an upgrade that was given up */
+		commands_check(s);
+	s->changed = false;
 	set_timer(s);
 }
 
@@ -352,6 +357,24 @@ static void hold_signals(int how)
 		sigprocmask(how, &set, NULL);
 }
 
+int supervisor_init(struct supervisor *s, struct err *e)
+{
+	s->processes = own_memory_new(PROCESS_SLOTS, sizeof *s->processes);
+	if (s->processes == NULL)
+		return err_set(e, ERR_SYSTEM, "out of memory");
+	if (loop_create(&s->loop, e) < 0 || logs_create(s->loop, &s->logs, e) < 0)
+		return e->code;
+	return 0;
+}
+
+int supervisor_attend(struct supervisor *s, struct err *e)
+{
+	if (signals_watch(s, e) < 0 || loop_timer_init(s->loop, timer_fired, s, e) < 0)
+		return e->code;
+	loop_before_block(s->loop, drain, s);
+	return 0;
+}
+
 static int init(struct supervisor *s, struct err *e)
 {
 	uint64_t seed = (uint64_t)lease_now_ns() ^ ((uint64_t)getpid() << 32);
@@ -362,23 +385,20 @@ static int init(struct supervisor *s, struct err *e)
 	s->started_wall_us = report_wall_us();
 	s->pidfile_fd = -1;
 	s->lock.guard_fd = s->lock.table_fd = s->lock.inotify_fd = -1;
-	s->lock.keeper.fd = s->lock.deadman.fd = s->lock.waiter.fd = -1;
+	s->lock.keeper.fd = s->lock.deadman.fd = s->lock.waiter.fd = s->lock.former.fd = -1;
 	for (int i = 0; i < DEADMAN_EXECUTORS; i++)
 		s->lock.armed_program[i] = -1;
 	s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (s->null_fd < 0)
 		return err_set(e, ERR_SYSTEM, "cannot open /dev/null: %s", strerror(errno));
-	s->processes = own_memory_new(PROCESS_SLOTS, sizeof *s->processes);
-	if (s->processes == NULL)
-		return err_set(e, ERR_SYSTEM, "out of memory");
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	reap_oom_init(s);
 	parent_init(s);
 	core_init(&s->core, s->config, seed);
-	if (loop_create(&s->loop, e) < 0 || logs_create(s->loop, &s->logs, e) < 0 ||
-		signals_watch(s, e) < 0 || loop_timer_init(s->loop, timer_fired, s, e) < 0)
+	if (supervisor_init(s, e) < 0)
 		return e->code;
-	loop_before_block(s->loop, drain, s);
+	if (supervisor_attend(s, e) < 0)
+		return e->code;
 	hold_signals(SIG_UNBLOCK);
 	return 0;
 }
@@ -406,6 +426,7 @@ static void release(struct supervisor *s)
 		if (s->processes[i].id != 0)
 			process_release(&s->processes[i]);
 	}
+	upgrade_release(s);
 	commands_free(s);
 	memory_free(s);
 	spawn_helpers_end();
@@ -427,6 +448,19 @@ static void release(struct supervisor *s)
 		close(s->null_fd);
 }
 
+int supervisor_serve(struct supervisor *s)
+{
+	int status;
+
+	drain(s);
+	if (!s->exiting)
+		loop_run(s->loop);
+	status = s->exit_status;
+	detach_end(s, status != 0 ? status : 1);
+	release(s);
+	return status;
+}
+
 int supervisor_run(const struct run_options *o)
 {
 	static struct supervisor supervisor;
@@ -437,6 +471,9 @@ int supervisor_run(const struct run_options *o)
 
 	hold_signals(SIG_BLOCK);
 	s->null_fd = s->detach_fd = -1;
+	s->upgrade.output_fd = s->upgrade.report_fd = -1;
+	s->argv = o->argv;
+	upgrade_remember(s, o->argv[0]);
 	(void)getrlimit(RLIMIT_NOFILE, &s->nofile);
 	status = load(s, o);
 	if (status != 0) {
@@ -465,11 +502,5 @@ int supervisor_run(const struct run_options *o)
 		return 78;
 	}
 	supervisor_post(s, &boot);
-	drain(s);
-	if (!s->exiting)
-		loop_run(s->loop);
-	status = s->exit_status;
-	detach_end(s, status != 0 ? status : 1);
-	release(s);
-	return status;
+	return supervisor_serve(s);
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/pool.h"
@@ -242,6 +243,22 @@ static int shutting_down(struct supervisor *s, struct waiter *w)
 	return 0;
 }
 
+/* In the image before it can only fail; the new one answers. */
+static int upgraded(struct supervisor *s, struct waiter *w, struct err *e)
+{
+	const struct upgrade *u = &s->upgrade;
+
+	if (u->failed) {
+		err_set(e, ERR_SYSTEM, "%s", u->error);
+		return -1;
+	}
+	if (!u->done)
+		return 0;
+	w->result = json_pack("{s:s s:s s:i s:f}", "from", u->from, "to", BATON_VERSION, "pid",
+		(int)getpid(), "stall_ms", (double)u->stall_ns / 1e6);
+	return 1;
+}
+
 /* What can come about no more. */
 static bool is_in_vain(struct supervisor *s, const struct waiter *w, struct err *e)
 {
@@ -287,6 +304,8 @@ static int check(struct supervisor *s, struct waiter *w, struct err *e)
 		return waiter_rolled(s, w, e);
 	case WAITER_CONDITION:
 		return waiter_condition_holds(s, w);
+	case WAITER_UPGRADED:
+		return upgraded(s, w, e);
 	}
 	return 0;
 }

@@ -8,9 +8,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from harness import *  # noqa: E402,F403
 
 COMMANDS = ["run", "check", "status", "start", "stop", "restart", "reload", "scale", "signal",
-            "shutdown", "handoff", "lock", "jobs", "wait", "events", "is-executor", "version",
-            "help"]
-LATER = ["enable", "disable", "logs", "top", "upgrade", "exec"]
+            "shutdown", "upgrade", "handoff", "lock", "jobs", "wait", "events", "is-executor",
+            "version", "help"]
+LATER = ["enable", "disable", "logs", "top", "exec"]
 CANDIDATES = """
     [scheduler]
     ttl = 3s

@@ -567,7 +567,7 @@ def _():
         check(not os.path.exists(one.socket), f"{one.name} left its control socket")
 
 
-@test("USR2: not supported yet is said; PIPE and it leave everything as it is")
+@test("PIPE leaves everything as it is")
 def _():
     one = Instance("""
         [baton]
@@ -577,8 +577,6 @@ def _():
     """)
     one.wait_for("ready=web")
     before = pids(one, "web")
-    one.send_signal(signal.SIGUSR2)
-    one.wait_log("SIGUSR2 is not supported yet: ignored")
     one.send_signal(signal.SIGPIPE)
     equal(pids(one, "web"), before, "pids")
     equal(one.status()["instance"]["state"], "running", "state")
