@@ -58,6 +58,16 @@ static void unknown(struct runner *r, struct batch *b)
 	free(refs.items);
 }
 
+/* Later claims must not be made before the earlier ones: they go back, too. */
+static void claims_unknown(struct runner *r)
+{
+	struct batch later = {.refs = r->claims};
+
+	r->claims = (struct ref_list){0};
+	unknown(r, &r->claim);
+	unknown(r, &later);
+}
+
 static void lost(struct runner *r, const char *text)
 {
 	trouble(r, text);
@@ -70,7 +80,7 @@ static void lost(struct runner *r, const char *text)
 		r->look_id = 0;
 		machine_look_failed(&r->machine, &r->now);
 	}
-	unknown(r, &r->claim);
+	claims_unknown(r);
 	unknown(r, &r->update);
 }
 
@@ -98,16 +108,38 @@ static void watch_bell(struct runner *r)
 		runner_say(r, "%s; `baton jobs run` and pause are noticed late", e.text);
 }
 
-int book_open(struct runner *r, struct err *e)
+/* A number that is held as long as we live, or until the next one. */
+static int take_owner(struct runner *r, struct err *e)
 {
-	r->owner = jobs_file_new_owner();
-	if (r->jobs_fd < 0 && (jobs_file_open(r->set.store.database, &r->jobs_fd, e) < 0 ||
-				      jobs_file_hold(r->jobs_fd, r->owner, e) < 0)) {
-		if (r->jobs_fd >= 0)
-			close(r->jobs_fd);
-		r->jobs_fd = -1;
+	int64_t owner = jobs_file_new_owner();
+	int fd;
+
+	if (jobs_file_open(r->set.store.database, &fd, e) < 0)
+		return e->code;
+	if (jobs_file_hold(fd, owner, e) < 0) {
+		close(fd);
 		return e->code;
 	}
+	if (r->jobs_fd >= 0)
+		close(r->jobs_fd);
+	r->jobs_fd = fd;
+	r->owner = owner;
+	return 0;
+}
+
+void book_demoted(struct runner *r)
+{
+	struct err e;
+
+	/* Without it: what was given up is found once this process is gone. */
+	if (take_owner(r, &e) < 0)
+		runner_say(r, "%s", e.text);
+}
+
+int book_open(struct runner *r, struct err *e)
+{
+	if (r->jobs_fd < 0 && take_owner(r, e) < 0)
+		return e->code;
 	r->bell_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (r->bell_fd < 0)
 		return err_set(
@@ -175,7 +207,7 @@ static void send_claims(struct runner *r)
 	if (n > 0) {
 		r->claim.id = ledger_claim(&r->ledger, &who, firings, n);
 		if (r->claim.id == 0)
-			unknown(r, &r->claim);
+			claims_unknown(r);
 	}
 	free(firings);
 }
@@ -287,7 +319,7 @@ static void claims_answered(struct runner *r, const struct ledger_reply *reply)
 
 	if (reply->outcome != STORE_DONE && reply->outcome != STORE_REFUSED) {
 		trouble(r, reply->text);
-		unknown(r, &r->claim);
+		claims_unknown(r);
 		return;
 	}
 	r->claim = (struct batch){0};

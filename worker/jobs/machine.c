@@ -31,6 +31,10 @@ void machine_init(struct jobs_machine *m, int64_t (*next)(const void *schedule, 
 	*m = (struct jobs_machine){.run_free = -1,
 		.ready_head = -1,
 		.ready_tail = -1,
+		.unsure_head = -1,
+		.unsure_tail = -1,
+		.held_head = -1,
+		.held_tail = -1,
 		.max_running = 1,
 		.run_deadline_ns = JOBS_NEVER,
 		.look_ns = JOBS_NEVER,
@@ -270,8 +274,8 @@ static bool is_in_work(const struct jobs_machine *m, int job, const struct ledge
 	return false;
 }
 
-/* Runs that an earlier executor left open. One whose worker still lives is its own business: it is
- * looked at again. */
+/* Runs that an earlier executor left open, also this process as one. One whose worker still lives
+ * is its own business: it is looked at again. */
 static void take_over(struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
 {
 	bool wait = false;
@@ -279,10 +283,9 @@ static void take_over(struct jobs_machine *m, const struct jobs_look *l, const s
 	for (size_t i = 0; i < l->run_count; i++) {
 		int job = machine_find(m, l->runs[i].key.job);
 
-		if (l->runs[i].owner == l->owner || job < 0 || m->jobs[job].gone ||
-			is_in_work(m, job, &l->runs[i].key))
+		if (job < 0 || m->jobs[job].gone || is_in_work(m, job, &l->runs[i].key))
 			continue;
-		if (l->alive[i])
+		if (l->alive[i] && l->runs[i].owner != l->owner)
 			wait = true;
 		else
 			machine_run_adopt(m, job, &l->runs[i], now);
@@ -557,6 +560,9 @@ void machine_settle(struct jobs_machine *m, const struct jobs_now *now)
 {
 	int64_t busy;
 
+	machine_run_claims(m, now);
+	if (m->run_count == 0)
+		m->run_deadline_ns = JOBS_NEVER;
 	if (m->state == JOBS_LEADING)
 		machine_pump(m, now);
 	busy = m->running + m->hooks;
@@ -591,6 +597,9 @@ int64_t machine_next_wall_us(const struct jobs_machine *m)
 int64_t machine_next_boot_ns(const struct jobs_machine *m)
 {
 	int64_t at = m->run_deadline_ns < m->look_ns ? m->run_deadline_ns : m->look_ns;
+
+	if (m->unsure_head >= 0 && m->claim_ns < at)
+		at = m->claim_ns;
 
 	if (m->state == JOBS_DRAINING && (m->run_count > 0 || m->hooks > 0) &&
 		m->drain_by_ns - LAST_WORD_NS < at)

@@ -125,13 +125,13 @@ struct jobs_run {
 	int attempt;
 	enum ledger_cause cause;
 	int64_t request;
-	enum ledger_status status;     /* CLAIMING: as what; ENDING: as what it ended */
-	int64_t owner, by_term;        /* of an earlier executor's row that was adopted; 0 = ours */
-	int64_t deadline_ns;           /* boot; JOBS_NEVER = none */
-	int64_t drain_ns;              /* DRAINING: it is stopped then */
-	bool place, killed, asked;     /* asked: the ledger has a request of it in flight */
-	enum ledger_status stopped_as; /* STOPPING: why */
-	enum ledger_status instead;    /* not to be started: it ends as that; 0 = no */
+	enum ledger_status status; /* CLAIMING: as what; ENDING: as what it ended */
+	int64_t owner, by_term;    /* of an earlier executor's row that was adopted; 0 = ours */
+	int64_t deadline_ns;       /* boot; JOBS_NEVER = none */
+	int64_t drain_ns;          /* DRAINING: it is stopped then */
+	bool place, killed, asked, unsure; /* asked: the ledger has a request of it in flight */
+	enum ledger_status stopped_as;     /* STOPPING: why */
+	enum ledger_status instead;        /* not to be started: it ends as that; 0 = no */
 	int64_t started_us, ended_us;
 	int code, signal;   /* -1, 0 = none */
 	const char *reason; /* static text */
@@ -149,7 +149,8 @@ enum jobs_action_kind {
 	JOBS_REFUSE,  /* number = request, text: it will not be run */
 	JOBS_DECLARE, /* the jobs to the ledger: no answer is needed */
 	JOBS_BUSY,    /* number = commands that run */
-	JOBS_DEMOTED, /* number = term: say `demoted` */
+	JOBS_DEMOTED, /* number = term: say `demoted`; from here on we have another owner number,
+		       * for what was given up is to be found by others */
 	JOBS_NOTE,    /* job (may be -1), text, number: something people want to know */
 };
 
@@ -174,6 +175,9 @@ struct jobs_machine {
 	struct jobs_run *runs;
 	int run_slots, run_free, run_count;
 	int ready_head, ready_tail;
+	int unsure, unsure_head, unsure_tail; /* claims without an answer; those to be repeated */
+	int held_head, held_tail;             /* claims that wait until all is sure */
+	int64_t claim_ns;                     /* they are repeated then */
 	int active, hooks, max_running;
 	int queued, running; /* claimed, not started; commands that run */
 	uint64_t serial;

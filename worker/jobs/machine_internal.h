@@ -31,6 +31,7 @@ void machine_fire(struct jobs_machine *m, int job, int64_t fire_us, enum ledger_
 /* machine_run.c */
 struct jobs_run *machine_run_new(struct jobs_machine *m, int job, int64_t fire_us, int attempt,
 	enum ledger_cause cause, enum ledger_status as); /* NULL: too many, or no memory */
+void machine_run_claims(struct jobs_machine *m, const struct jobs_now *now);
 void machine_run_claim(struct jobs_machine *m, struct jobs_run *r);
 void machine_run_free(struct jobs_machine *m, struct jobs_run *r);
 void machine_run_wait(struct jobs_machine *m, struct jobs_run *r); /* claimed: its turn comes */

@@ -149,6 +149,8 @@ static void append(struct jobs_machine *m, struct jobs_run *r, int *head, int *t
 	*tail = slot_of(m, r);
 }
 
+static void claim_sure(struct jobs_machine *m, struct jobs_run *r);
+
 /* Over: the slot is given anew. The end of a job that was taken out of the file. */
 void machine_run_free(struct jobs_machine *m, struct jobs_run *r)
 {
@@ -158,6 +160,10 @@ void machine_run_free(struct jobs_machine *m, struct jobs_run *r)
 	if (r->state == JOBS_RUN_QUEUED) {
 		unlist(m, r, &m->ready_head, &m->ready_tail);
 		unlist(m, r, &j->wait_head, &j->wait_tail);
+	} else if (r->state == JOBS_RUN_CLAIMING) {
+		unlist(m, r, &m->unsure_head, &m->unsure_tail);
+		unlist(m, r, &m->held_head, &m->held_tail);
+		claim_sure(m, r);
 	}
 	if (r->state != JOBS_RUN_ENDING)
 		leave_job(m, r);
@@ -169,11 +175,56 @@ void machine_run_free(struct jobs_machine *m, struct jobs_run *r)
 	m->run_count--;
 }
 
-/* --- what is asked of the ledger ----------------------------------------------------------- */
-void machine_run_claim(struct jobs_machine *m, struct jobs_run *r)
+/* --- what is asked of the ledger -----------------------------------------------------------
+ * Claims are made in the order of the firings: the ledger's last firing says that all before it are
+ * claimed. So while one is unsure, the later ones are held back. */
+static void ask_claim(struct jobs_machine *m, struct jobs_run *r)
 {
 	r->asked = true;
 	machine_emit(m, JOBS_CLAIM, r, r->status, 0);
+}
+
+void machine_run_claim(struct jobs_machine *m, struct jobs_run *r)
+{
+	if (m->unsure > 0)
+		append(m, r, &m->held_head, &m->held_tail);
+	else
+		ask_claim(m, r);
+}
+
+static void claim_unknown(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
+{
+	m->unsure += !r->unsure;
+	r->unsure = true;
+	append(m, r, &m->unsure_head, &m->unsure_tail);
+	m->claim_ns = now->boot_ns + JOBS_AGAIN_NS;
+}
+
+static void claim_sure(struct jobs_machine *m, struct jobs_run *r)
+{
+	m->unsure -= r->unsure;
+	r->unsure = false;
+}
+
+static struct jobs_run *pop(struct jobs_machine *m, int *head, int *tail)
+{
+	struct jobs_run *r = &m->runs[*head];
+
+	*head = r->next;
+	if (*head < 0)
+		*tail = -1;
+	r->next = -1;
+	return r;
+}
+
+void machine_run_claims(struct jobs_machine *m, const struct jobs_now *now)
+{
+	if (m->unsure_head >= 0 && m->claim_ns <= now->boot_ns) {
+		while (m->unsure_head >= 0)
+			ask_claim(m, pop(m, &m->unsure_head, &m->unsure_tail));
+	}
+	while (m->held_head >= 0 && m->unsure == 0)
+		ask_claim(m, pop(m, &m->held_head, &m->held_tail));
 }
 
 static void update(struct jobs_machine *m, struct jobs_run *r, enum ledger_status status)
@@ -204,11 +255,8 @@ static void release_waiting(struct jobs_machine *m, int job)
 	struct jobs_job *j = &m->jobs[job];
 
 	while (j->wait_head >= 0 && (j->policy.overlap == OVERLAP_ALLOW || j->active == 0)) {
-		struct jobs_run *r = &m->runs[j->wait_head];
+		struct jobs_run *r = pop(m, &j->wait_head, &j->wait_tail);
 
-		j->wait_head = r->next;
-		if (j->wait_head < 0)
-			j->wait_tail = -1;
 		append(m, r, &m->ready_head, &m->ready_tail);
 		if (j->policy.overlap != OVERLAP_ALLOW)
 			return;
@@ -262,13 +310,9 @@ void machine_pump(struct jobs_machine *m, const struct jobs_now *now)
 {
 	start_ready(m, now);
 	while (m->ready_head >= 0 && m->active < m->max_running) {
-		struct jobs_run *r = &m->runs[m->ready_head];
+		struct jobs_run *r = pop(m, &m->ready_head, &m->ready_tail);
 		struct jobs_job *j = job_of(m, r);
 
-		m->ready_head = r->next;
-		if (m->ready_head < 0)
-			m->ready_tail = -1;
-		r->next = -1;
 		if (j->policy.overlap != OVERLAP_ALLOW && j->active > 0) {
 			append(m, r, &j->wait_head, &j->wait_tail);
 			continue;
@@ -451,13 +495,6 @@ static void ask_again(struct jobs_machine *m, struct jobs_run *r, const struct j
 	set_deadline(m, r, now->boot_ns + JOBS_AGAIN_NS);
 }
 
-static void claim_deadline(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
-{
-	(void)now;
-	if (!r->asked)
-		machine_run_claim(m, r);
-}
-
 static void update_deadline(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
 {
 	(void)now;
@@ -563,8 +600,8 @@ static void stop_draining(struct jobs_machine *m, struct jobs_run *r, const stru
 /* clang-format off */
 static const struct rule rules[JOBS_RUN_STATE_COUNT][JOBS_RUN_EVENT_COUNT] = {
 	[S(CLAIMING)] = {
-		[E(CLAIMED)] = {claimed}, [E(REFUSED)] = {forget}, [E(UNKNOWN)] = {ask_again},
-		[E(DEADLINE)] = {claim_deadline}, [E(REPLACED)] = {replaced_early}, [E(REMOVED)] = {removed_early},
+		[E(CLAIMED)] = {claimed}, [E(REFUSED)] = {forget}, [E(UNKNOWN)] = {claim_unknown},
+		[E(DEADLINE)] = IGNORE, [E(REPLACED)] = {replaced_early}, [E(REMOVED)] = {removed_early},
 		[E(WITHDRAW)] = IGNORE /* its answer is waited for */,
 	},
 	[S(QUEUED)] = {
@@ -615,6 +652,8 @@ void machine_run_handle(struct jobs_machine *m, struct jobs_run *r, enum jobs_ru
 	}
 	if (e <= JOBS_RUN_EVENT_UNKNOWN)
 		r->asked = false;
+	if (e == JOBS_RUN_EVENT_CLAIMED || e == JOBS_RUN_EVENT_REFUSED)
+		claim_sure(m, r);
 	rules[r->state][e].run(m, r, now);
 }
 

@@ -104,6 +104,7 @@ static void emit(void *context, const struct jobs_action *a)
 		break;
 	case JOBS_DEMOTED:
 		r->demoted_term = (uint64_t)a->number;
+		book_demoted(r);
 		break;
 	case JOBS_NOTE:
 		note(r, a);
