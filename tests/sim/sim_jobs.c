@@ -19,11 +19,11 @@
 
 #include "worker/jobs/machine.h"
 
-#define MS      INT64_C(1000000)
-#define SECOND  INT64_C(1000000000)
-#define STEP_NS (10 * MS)
+#define MS         INT64_C(1000000)
+#define SECOND     INT64_C(1000000000)
+#define STEP_NS    (10 * MS)
 #define SETTLED_US (40 * INT64_C(1000000)) /* what is younger may be in work still */
-#define WALL_0  INT64_C(1800000000000000)
+#define WALL_0     INT64_C(1800000000000000)
 
 enum { INSTANCES = 3, JOBS = 8, ASKED = 8192, RUNNING = 512, MAX_RUNNING = 6 };
 
@@ -287,10 +287,10 @@ static void look(struct instance *i)
 		snprintf(jobs[l.job_count].job, sizeof jobs[0].job, "%s", kinds[k].name);
 		jobs[l.job_count].known_since_us = w.mutant == MUTANT_FORGETFUL ? 0 : w.known_us[k];
 		/* Now and then an older one than there is: the rows themselves decide. */
-		jobs[l.job_count++].last_fire_us =
-			w.mutant == MUTANT_FORGETFUL || w.last_us[k] == 0 ? 0
-			: chance(5)                  ? w.last_us[k] - 3 * 1000000
-						     : w.last_us[k];
+		jobs[l.job_count++].last_fire_us = w.mutant == MUTANT_FORGETFUL || w.last_us[k] == 0
+							   ? 0
+						   : chance(5) ? w.last_us[k] - 3 * 1000000
+							       : w.last_us[k];
 	}
 	machine_looked(&i->m, &l, &now);
 }
@@ -605,9 +605,9 @@ static void serve(struct instance *i)
 	i->ledger_ns = w.boot_ns + between(0, 30) * MS;
 	for (int k = 0; k < count; k++)
 		answer(i, &batch[k],
-			w.mutant == MUTANT_UNORDERED     ? fate()
+			w.mutant == MUTANT_UNORDERED ? fate()
 			: batch[k].kind == ASK_CLAIM ? of_claims
-							 : of_updates);
+						     : of_updates);
 }
 
 static void run_instance(struct instance *i)
@@ -653,7 +653,8 @@ static void step(bool quiet)
 	supervise();
 	for (int k = 0; k < INSTANCES; k++)
 		run_instance(&w.at[k]);
-	if (w.leader < 0 || w.at[w.leader].m.state != JOBS_LEADING || w.boot_ns < w.out_until_ns || w.boot_ns >= w.at[w.leader].soft_ns || w.at[w.leader].frozen)
+	if (w.leader < 0 || w.at[w.leader].m.state != JOBS_LEADING || w.boot_ns < w.out_until_ns ||
+		w.boot_ns >= w.at[w.leader].soft_ns || w.at[w.leader].frozen)
 		w.calm_from_us = 0;
 	else if (w.calm_from_us == 0)
 		w.calm_from_us = w.wall_us + 1000000;
@@ -724,6 +725,7 @@ static void run_world(uint64_t seed, enum mutant mutant, int seconds)
 		step(false);
 	if (w.wall_us < w.most_wall_us) /* the clock was behind in the end */
 		w.wall_us = w.most_wall_us;
+	w.calm_from_us = 0;
 	w.out_until_ns = 0;
 	for (int n = 0; n < 30000 && !w.violated; n++)
 		step(true);

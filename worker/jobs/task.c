@@ -467,7 +467,8 @@ static void read_report(struct task *t)
 	struct job_definition *d = t->definition;
 	struct child_failure f;
 	struct child_spec spec;
-	char *const path[] = {d->argv[0], NULL};
+	/* none: it was looked for in PATH */
+	char *const path[] = {strchr(d->argv[0], '/') != NULL ? d->argv[0] : NULL, NULL};
 
 	if (read(t->report_fd, &f, sizeof f) != (ssize_t)sizeof f)
 		return;
