@@ -97,7 +97,7 @@ def _():
         answer = one.cli(*command)
         equal(answer.status, 4, " ".join(command))
         check("built-in job worker" in answer.err, answer.err)
-    check("1 jobs, 0 running, 0 queued" in one.cli("status").out, one.cli("status").out)
+    wait_until(lambda: "1 job, 0 running, 0 queued" in one.cli("status").out, 5, "its status")
     equal(one.cli("status", "--health").status, 0, "health")
     with one.control() as c:    # the document has environments in it: for the job worker only
         try:

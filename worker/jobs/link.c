@@ -322,11 +322,13 @@ void link_control(struct runner *r, uint32_t events)
 /* --- at the end of a round ----------------------------------------------------------------- */
 static void say_status(struct runner *r)
 {
+	const char *plural = r->set.count == 1 ? "" : "s";
+
 	if (r->machine.state == JOBS_IDLE)
-		snprintf(r->status, sizeof r->status, "standby, %zu jobs", r->set.count);
+		snprintf(r->status, sizeof r->status, "standby, %zu job%s", r->set.count, plural);
 	else
-		snprintf(r->status, sizeof r->status, "%zu jobs, %d running, %d queued",
-			r->set.count, r->machine.running, r->machine.queued);
+		snprintf(r->status, sizeof r->status, "%zu job%s, %d running, %d queued",
+			r->set.count, plural, r->machine.running, r->machine.queued);
 	if (!r->ready || strcmp(r->status, r->status_said) == 0 ||
 		r->now.boot_ns < r->status_ns + RUNNER_SECOND_NS)
 		return;
