@@ -244,14 +244,20 @@ def check():
 
 
 def kinds():
-    values = {}
-    for line in subprocess.check_output([BENCH, "kinds", "/bin/true"], text=True).splitlines():
-        name, value, _ = line.split()
-        values[name[5:]] = float(value)
-    for way in ("vfork", "posix_spawn"):
-        note(f"fork against {way}, 6 MiB in use, until the child's end: {values['fork_whole']:.3f} "
-             f"and {values[way + '_whole']:.3f} ms; the parent is held for "
-             f"{values['fork_call']:.3f} and {values[way + '_call']:.3f} ms")
+    """fork against vfork and posix_spawn: idle, and with twice as many busy processes as CPUs."""
+    for busy in (0, 2 * len(os.sched_getaffinity(0))):
+        others = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(busy)]
+        try:
+            text = subprocess.check_output([BENCH, "kinds", "/bin/true"], text=True)
+        finally:
+            for process in others:
+                process.kill()
+                process.wait()
+        values = {name[5:]: float(value) for name, value, _ in map(str.split, text.splitlines())}
+        where = f" ({busy} others busy)" if busy else ""
+        for way in ("vfork", "posix_spawn"):
+            row(f"fork, {way}{where}", values["fork_call"], "ms", values[f"{way}_call"])
+            row("  until the child's end", values["fork_whole"], "ms", values[f"{way}_whole"])
 
 
 def main():
