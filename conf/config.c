@@ -42,6 +42,7 @@ static void load(void *argument)
 	load_programs(l);
 	load_jobs(l);
 	load_check(l);
+	load_check_jobs(l);
 	load_order(l);
 	sources_finish(&l->data->sources);
 }

@@ -127,6 +127,10 @@ void load_programs(struct loader *l);
 void load_jobs(struct loader *l); /* after load_programs and load_scheduler: load_job.c */
 void load_scheduler(struct loader *l);
 void load_check(struct loader *l);
+/* Why WORD, run in DIRECTORY, cannot be, or NULL. In l->scratch. */
+const char *load_not_runnable(
+	struct loader *l, const char *word, const char *directory, const char *path);
+void load_check_jobs(struct loader *l); /* load_check_job.c */
 void load_order(struct loader *l);
 
 /* The scope of a program's values: without an index (load time), or of worker INDEX with the texts

@@ -152,6 +152,16 @@ static const char *not_in_path(struct loader *l, const char *word, const char *p
 	return why;
 }
 
+const char *load_not_runnable(
+	struct loader *l, const char *word, const char *directory, const char *path)
+{
+	if (word[0] == '/')
+		return not_runnable(word);
+	if (strchr(word, '/'))
+		return not_runnable(arena_printf(&l->scratch, "%s/%s", directory, word));
+	return not_in_path(l, word, path);
+}
+
 static void check_runnable(
 	struct loader *l, const struct config_program *p, const struct config_worker *w)
 {
@@ -170,12 +180,7 @@ static void check_runnable(
 	}
 	if (!directory[0])
 		directory = l->config->directory[0] ? l->config->directory : ".";
-	if (word[0] == '/')
-		why = not_runnable(word);
-	else if (strchr(word, '/'))
-		why = not_runnable(arena_printf(&l->scratch, "%s/%s", directory, word));
-	else
-		why = not_in_path(l, word, path ? path : "/bin:/usr/bin");
+	why = load_not_runnable(l, word, directory, path ? path : "/bin:/usr/bin");
 	if (why)
 		load_report(
 			l, !l->native || !p->autostart, p->raw->ini, &s, "'%.200s' %s", word, why);
