@@ -27,7 +27,7 @@ ALL_LDFLAGS := $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed
 LIBS := -lev -linih -lsqlite3 -ljansson -lm
 
 CONF_SRC   := $(wildcard conf/*.c)
-CLIENT_SRC := worker/client.c worker/client_notify.c
+CLIENT_SRC := worker/client.c worker/client_claim.c worker/client_notify.c
 WORKER_SRC := $(filter-out $(CLIENT_SRC),$(wildcard worker/*.c)) $(wildcard worker/lock/*.c) \
 	$(wildcard worker/jobs/*.c)
 CORE_SRC   := $(wildcard supervisor/core/*.c)

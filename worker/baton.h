@@ -135,6 +135,39 @@ int baton_demoted(struct baton *b, uint64_t term);
 /* I run COUNT jobs now; a handoff waits for 0, within its timeout. Errors as above. */
 int baton_busy(struct baton *b, unsigned int count);
 
+/* --- claims ---------------------------------------------------------------------------------- */
+
+/*
+ * The right to run one firing of a job: JOB is due at TIME_US (microseconds since 1970, wall clock;
+ * of the schedule, not of now). It is given once for each JOB and TIME_US of this program, to the
+ * executor under its present term and before its soft deadline, and committed in the lock's
+ * database before the answer: across workers, instances and takeovers each firing runs once, or,
+ * when its worker dies before it has run, not again. It costs a commit, about a millisecond.
+ *
+ * JOB is at most 127 bytes, less the program's name and a colon; blanks, control characters and '%'
+ * count three.
+ *
+ * For the thread and process that read the events (baton_listen): the answer comes on that
+ * descriptor. Events that come before the answer are kept for baton_next_event. A demotion among
+ * them does not take the claim back: what is claimed is run before baton_demoted() is said, and
+ * with claims that are still asked for their answers are awaited first.
+ *
+ * 1 = run it now; 0 = do not: it ran or runs already, or this worker is not the executor; or
+ *   -ETIMEDOUT  no answer within TIMEOUT_NS (negative: for ever): do not run it
+ *   -EPIPE      the supervisor has gone: do not run it
+ *   -EINVAL, -ENAMETOOLONG  of JOB or TIME_US
+ *   -EALREADY   the same firing is being asked for
+ *   -EAGAIN     the supervisor does not read at present, or too many events wait to be read
+ *   -ENOTCONN, -EPERM, -EBADF, -ENOMEM, -ENOBUFS  as baton_next_event; too many are asked for (64)
+ */
+int baton_claim(struct baton *b, const char *job, int64_t time_us, int64_t timeout_ns);
+
+/* The same without waiting: 1 = asked, 0 = refused at once, or an error as above. */
+int baton_claim_ask(struct baton *b, const char *job, int64_t time_us);
+/* After baton_next_event, when the descriptor was readable: 1, 0 and errors as above; -EAGAIN =
+ * there is no answer yet; -ENOENT = not asked for, or answered before. An answer is told once. */
+int baton_claim_answer(struct baton *b, const char *job, int64_t time_us);
+
 /* --- readiness, status, watchdog: systemd's protocol ---------------------------------------- */
 
 /*

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #endif
 #include "worker/baton.h"
+#include "worker/client_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,31 +22,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-enum { PAGE_BYTES = 4096, LINE_BYTES = 512, TRIES = 64 };
-
-struct page { /* worker-protocol.md, "The lease page" */
-	uint32_t magic, version;
-	int64_t deadline_ns;
-	uint64_t term;
-	int64_t soft_deadline_ns;
-	uint64_t time_namespace;
-};
-
-struct baton {
-	const struct page *page; /* NULL: not a candidate */
-	int channel;             /* a copy of our own; -1: none */
-	dev_t channel_device;    /* to notice that somebody closed it and the number was reused */
-	ino_t channel_inode;
-	pid_t listener;        /* 0: nobody listens through this handle */
-	bool from_page;        /* baton_listen: look into the page once */
-	uint64_t told_term;    /* promoted, as told to the program, and not demoted yet; or 0 */
-	uint64_t demoted_term; /* the last one whose demotion was told */
-	bool at_end;
-	char line[LINE_BYTES];
-	size_t line_used;
-	bool line_skipped;
-};
 
 struct lease { /* what the page says at one instant */
 	int64_t deadline_ns, soft_deadline_ns;
@@ -261,12 +237,13 @@ void baton_close(struct baton *b)
 		munmap((void *)(uintptr_t)b->page, PAGE_BYTES);
 	if (b->channel >= 0)
 		close(b->channel);
+	free(b->claims);
 	free(b);
 }
 
 /* --- the channel ---------------------------------------------------------------------------- */
 
-static int check_channel(const struct baton *b)
+int baton_internal_channel(const struct baton *b)
 {
 	struct stat st;
 
@@ -283,7 +260,7 @@ __attribute__((format(printf, 2, 3))) static int say(const struct baton *b, cons
 {
 	char line[64];
 	va_list arguments;
-	int length, rc = check_channel(b);
+	int length, rc = baton_internal_channel(b);
 	ssize_t sent;
 
 	if (rc != 0)
@@ -316,7 +293,7 @@ int baton_busy(struct baton *b, unsigned int count)
 
 int baton_listen(struct baton *b)
 {
-	int rc = check_channel(b);
+	int rc = baton_internal_channel(b);
 
 	if (rc != 0)
 		return rc;
@@ -324,6 +301,9 @@ int baton_listen(struct baton *b)
 		b->told_term = b->demoted_term = 0;
 		b->line_used = 0;
 		b->line_skipped = false;
+		b->waiting_count = 0;
+		free(b->claims); /* the answers to the parent's claims are for the parent */
+		b->claims = NULL;
 	}
 	b->listener = getpid();
 	b->from_page = true;
@@ -408,6 +388,8 @@ static int take_line(struct baton *b, const char *line, struct baton_event *even
 	struct lease l = read_lease(b);
 	uint64_t term, time_ms;
 
+	if (b->claims != NULL)
+		baton_internal_answer(b, line);
 	if (strncmp(line, "promote ", 8) == 0 && number_word(line, 1, &term) &&
 		number_word(line, 2, &time_ms)) {
 		if (!is_valid(&l) || l.term != term || b->told_term == term ||
@@ -449,7 +431,7 @@ static bool collect(struct baton *b, char c)
 
 /* Reads up to the first event and no further, so that nothing has to be queued here: looks at what
  * is there, then takes what was used. 1 = event, 0 = nothing more, negative = error. */
-static int read_lines(struct baton *b, struct baton_event *event)
+int baton_internal_read(struct baton *b, struct baton_event *event)
 {
 	char bytes[LINE_BYTES];
 
@@ -481,7 +463,7 @@ static int read_lines(struct baton *b, struct baton_event *event)
 int baton_next_event(struct baton *b, struct baton_event *ret_event)
 {
 	struct lease l;
-	int rc = check_channel(b);
+	int rc = baton_internal_channel(b);
 
 	if (rc != 0)
 		return rc;
@@ -489,13 +471,19 @@ int baton_next_event(struct baton *b, struct baton_event *ret_event)
 		return -ENOTCONN;
 	if (b->listener != getpid())
 		return -EPERM;
+	if (b->waiting_count > 0) { /* read on the way to the answer of a claim */
+		*ret_event = b->waiting[0];
+		b->waiting_count--;
+		memmove(b->waiting, b->waiting + 1, b->waiting_count * sizeof(b->waiting[0]));
+		return 1;
+	}
 	l = read_lease(b);
 	if (b->from_page) {
 		b->from_page = false;
 		if (is_valid(&l) && b->told_term == 0 && l.term != b->demoted_term)
 			return tell_promote(b, ret_event, l.term, l.deadline_ns - now_ns());
 	}
-	rc = b->at_end ? 0 : read_lines(b, ret_event);
+	rc = b->at_end ? 0 : baton_internal_read(b, ret_event);
 	if (rc != 0)
 		return rc;
 	l = read_lease(b);

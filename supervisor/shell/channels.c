@@ -26,16 +26,6 @@ static void warn(struct process *p, const char *what, const char *text)
 	logs_event(p->supervisor->logs, LOGS_WARNING, what, fields, 1, "%s: %s", p->name, text);
 }
 
-static void refuse_claim(struct process *p, const struct channel_message *m)
-{
-	char line[CHANNEL_LINE_BYTES];
-	int n = snprintf(line, sizeof line, "refused %s %s\n", m->word, m->word2);
-
-	if (n > 0 && n < (int)sizeof line)
-		(void)send(p->channel_fd, line, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	warn(p, "channel.claim", "claims are not supported yet: refused");
-}
-
 static void read_line(const char *line, void *context)
 {
 	struct process *p = context;
@@ -60,7 +50,7 @@ static void read_line(const char *line, void *context)
 		post_said(p, EVENT_SAID_BUSY, &m);
 		break;
 	case CHANNEL_CLAIM:
-		refuse_claim(p, &m);
+		claims_take(p, &m);
 		break;
 	default:
 		break; /* a word of a later version */

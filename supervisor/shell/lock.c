@@ -381,6 +381,7 @@ void lock_stage_database_down(struct supervisor *s)
 	struct lock_state *l = &s->lock;
 
 	lock_watch_end(s);
+	claims_end(s);
 	helper_close(&l->keeper); /* end of file: it finishes what it does and exits */
 	if (l->guard_fd >= 0)
 		close(l->guard_fd);
@@ -429,6 +430,7 @@ void lock_reconfigure(struct supervisor *s)
 	s->lock.settings.history_keep_us = s->config->scheduler.history_keep_ns / 1000;
 	s->lock.settings.unsafe_filesystem = s->config->scheduler.unsafe_filesystem;
 	s->lock.keeper_told = false;
+	claims_reconfigure(s);
 }
 
 bool lock_reaped(struct supervisor *s, pid_t pid, int status)
@@ -441,6 +443,8 @@ bool lock_reaped(struct supervisor *s, pid_t pid, int status)
 		l->waiter.pid = 0; /* its report, if any, is in the pipe */
 		return true;
 	}
+	if (claims_reaped(s, pid))
+		return true;
 	if (pid != l->keeper.pid)
 		return guardian_reaped(s, pid, status);
 	l->keeper.pid = 0;

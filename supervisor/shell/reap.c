@@ -82,7 +82,7 @@ static bool is_known(struct supervisor *s, pid_t pid)
 	const struct process *p;
 
 	if (pid == s->lock.keeper.pid || pid == s->lock.deadman.pid || pid == s->lock.waiter.pid ||
-		pid == s->lock.former.pid || pid == s->upgrade.pid)
+		pid == s->lock.former.pid || pid == s->upgrade.pid || claims_is_keeper(s, pid))
 		return true;
 	for (int i = 0; i < HOOK_PROCESSES; i++) {
 		if (s->hooks[i].pid == pid)

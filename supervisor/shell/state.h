@@ -169,6 +169,7 @@ struct upgrade {
 	int64_t stall_ns;
 };
 
+struct claims;   /* claims.c: of applications' schedulers */
 struct commands; /* commands.c: who waits for what */
 struct memory;   /* memory.c: the sampling of workers' memory */
 
@@ -203,6 +204,7 @@ struct supervisor {
 	struct commands *commands;
 	struct memory *memory;               /* NULL = no program has max_memory */
 	struct probe *probes, *probes_spare; /* attempts under way, and memory for more */
+	struct claims *claims;               /* NULL = none came yet */
 	struct hook_process hooks[HOOK_PROCESSES];
 	struct oom_counter oom;
 	char instance[STORE_ID_BYTES];
@@ -328,6 +330,15 @@ void channel_show(struct supervisor *s, const struct action *a);
 void channel_extend(struct supervisor *s, const struct action *a);
 void channel_clear(struct supervisor *s, const struct action *a);
 void channel_notified(void *supervisor, const struct notify_message *m);
+
+/* claims.c: the right to run one firing, for the executor of a program */
+void claims_take(struct process *p, const struct channel_message *m);
+void claims_check(struct supervisor *s);        /* once a round of the loop */
+int64_t claims_due(const struct supervisor *s); /* 0 = never */
+bool claims_is_keeper(const struct supervisor *s, pid_t pid);
+bool claims_reaped(struct supervisor *s, pid_t pid); /* true = it was theirs */
+void claims_reconfigure(struct supervisor *s);
+void claims_end(struct supervisor *s); /* those that wait are refused */
 
 /* report.c: what the core reports, in words */
 void report_action(struct supervisor *s, const struct action *a);

@@ -177,6 +177,7 @@ static void set_timer(struct supervisor *s)
 	at = earlier(at, memory_due(s));
 	at = earlier(at, probes_deadline(s));
 	at = earlier(at, upgrade_deadline(s));
+	at = earlier(at, claims_due(s));
 	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
 		at = lease_now_ns() + LOGS_RETRY_NS;
 	s->timer_at_ns = at;
@@ -206,6 +207,7 @@ static void drain(void *context)
 	check_late(s);
 	memory_check(s);
 	probes_check(s);
+	claims_check(s);
 	do
 		handle_queue(s);
 	while (!s->exiting && lease_now_ns() < until_ns && spawn_next(s));
@@ -429,6 +431,7 @@ static void release(struct supervisor *s)
 	upgrade_release(s);
 	commands_free(s);
 	memory_free(s);
+	claims_end(s);
 	spawn_helpers_end();
 	logs_free(s->logs);
 	loop_free(s->loop);

@@ -45,8 +45,8 @@ without() { # remove the files named from the list on standard input
 		"$(includes '[a-z]+/' $(sources worker/lock) |
 			grep -vE '"(conf/err\.h|worker/lock/[a-z_]+\.h|worker/lease\.h)"|<')"
 	result "the client library includes libc and itself only" \
-		"$(includes '(conf|supervisor|tests|worker/[a-z_/]+\.h)' worker/client.c worker/client_notify.c worker/baton.h |
-			grep -v '"worker/baton\.h"')"
+		"$(includes '(conf|supervisor|tests|worker/[a-z_/]+\.h)' worker/client*.[ch] worker/baton.h |
+			grep -vE '"worker/(baton|client_internal)\.h"')"
 	result "the terminal includes neither core nor shell" \
 		"$(includes 'supervisor/(core|shell)/' $(sources supervisor/cli))"
 	result "the core includes its own, conf/config.h, conf/err.h, worker/lease.h and plain headers" \

@@ -278,7 +278,7 @@ def _():
     with World() as w, w.open() as b:
         scheduler = Scheduler(timezone="UTC")
         scheduler.add_job(ran.set, id="first")
-        attachment = attach(scheduler, b)
+        attachment = attach(scheduler, b, claims=False)
         equal((w.hear(), scheduler.running), ("hello", False))
         w.promote(20)
         check(ran.wait(5), "the job did not run")
@@ -343,7 +343,7 @@ def _():
         "default": {"type": "threadpool", "max_workers": 1}})
     scheduler.add_listener(listener, EVENT_JOB_EXECUTED | EVENT_JOB_SUBMITTED)
     scheduler.add_job(blocker, id="blocker", misfire_grace_time=None)
-    attachment = attach(scheduler, frozen)
+    attachment = attach(scheduler, frozen, claims=False)
     check(begun.wait(5), "the first job did not run")
     scheduler.add_job(lambda: ran.append("queued"), id="queued", misfire_grace_time=None)
     check(submitted.acquire(timeout=5) and submitted.acquire(timeout=5), "not submitted")
@@ -373,7 +373,7 @@ def _():
             scheduler = Scheduler(timezone="UTC")
             scheduler.add_job(job, misfire_grace_time=None)
             scheduler.start(paused=True)
-            attachment = attach(scheduler, b)
+            attachment = attach(scheduler, b, claims=False)
             w.promote(23)
             await asyncio.wait_for(ran.wait(), 5)
             said = [await asyncio.to_thread(w.hear) for _ in range(4)]
@@ -393,7 +393,7 @@ def _():
         os.environ.update(w.environ)
         scheduler = Scheduler(timezone="UTC")
         scheduler.start()
-        attachment = attach(scheduler)              # from the environment
+        attachment = attach(scheduler, claims=False)      # from the environment
         for name in w.environ:
             del os.environ[name]
         equal(w.hear(), "hello")
@@ -403,6 +403,117 @@ def _():
         check(ran.wait(5), "it did not run")
         attachment.close()
         end(scheduler)
+
+
+class Clerk(threading.Thread):
+    """Reads what the worker says and answers its claims: each once."""
+
+    def __init__(self, w):
+        super().__init__(daemon=True)
+        self.w, self.lines, self.taken, self.begun = w, [], set(), threading.Event()
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                line = self.w.hear()
+            except (OSError, AssertionError):
+                return
+            self.lines.append(line)
+            if line.startswith("claim "):
+                text = line[6:]
+                self.w.tell(("refused " if text in self.taken else "claimed ") + text)
+                self.taken.add(text)
+                self.begun.set()
+
+
+@test("claims: from any thread, with the listener thread or without; what is not answered is not run")
+def _():
+    import datetime
+    when = datetime.datetime(2027, 3, 28, 2, 30, tzinfo=datetime.timezone.utc)
+    with World() as w, w.open() as b:
+        equal(b.claim("nightly", when), False)      # not the executor: nobody is asked
+        w.hears_nothing()
+        b.listen()
+        equal(w.hear(), "hello")
+        w.promote(30)
+        clerk = Clerk(w)
+        equal((b.claim("nightly", when), b.claim("nightly", when)), (True, False))
+        equal(clerk.lines[0], "claim nightly 1806201000000000")
+        equal((b.next_event().term, b.next_event()), (30, None))    # it came before the answer
+        equal(b.claim("with blanks, 100%", 7), True)
+        equal(clerk.lines[-1], "claim with%20blanks,%20100%25 7")
+        for wrong in (datetime.datetime(2027, 1, 1), -1, 1.5, None):
+            try:
+                b.claim("x", wrong)
+                check(False, f"{wrong!r} was taken for a time")
+            except ValueError:
+                pass
+        for wrong in ("", "x" * 128):
+            try:
+                b.claim(wrong, 1)
+                check(False, f"{wrong!r} was taken for a name")
+            except ValueError:
+                pass
+        b.start()
+        results = []
+        threads = [threading.Thread(target=lambda i=i: results.append(b.claim(f"job {i % 50}", i)))
+                   for i in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        equal(results, [True] * 100)
+        b.stop()
+    with World() as w, w.open() as b:
+        b.start()
+        w.promote(31)
+        try:
+            b.claim("nightly", 1, timeout=0.05)
+            check(False, "an answer that never came")
+        except baton.BatonError as error:
+            check("too late" in str(error), str(error))
+        w.tell("claimed nightly 1")                  # too late, for nobody
+        w.ours.close()
+        try:
+            b.claim("nightly", 1, timeout=10)
+            check(False, "an answer of nobody")
+        except baton.BatonError as error:
+            check("gone" in str(error) or "does not read" in str(error), str(error))
+        w.ours = w.theirs.dup()
+
+
+@test("APScheduler: a firing that another worker has claimed is not run")
+def _():
+    Scheduler = apscheduler()
+    import datetime
+    from baton.apscheduler import attach, job_name
+    ran, at = [], datetime.datetime.now(datetime.timezone.utc)
+    done = threading.Event()
+    with World() as w, w.open() as b:
+        clerk = Clerk(w)
+        stamp = (at - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)) \
+            // datetime.timedelta(microseconds=1)
+        clerk.taken.add(f"second {stamp}")
+        scheduler = Scheduler(timezone="UTC")
+        for name in ("first", "second"):
+            scheduler.add_job(ran.append, "date", run_date=at, args=[name], id=name,
+                              misfire_grace_time=None)
+        scheduler.add_listener(lambda event: event.job_id == "last" and done.set())
+        attachment = attach(scheduler, b)
+        w.promote(32)
+        check(clerk.begun.wait(5), "nothing was claimed")
+        wait_until(lambda: attachment.dropped == 1 and ran == ["first"], 5)
+        check(f"claim first {stamp}" in clerk.lines, clerk.lines)
+        attachment.close()
+        end(scheduler)
+    two = [Scheduler(), Scheduler()]
+    for each in two:
+        each.add_job(print, "cron", hour=3, args=["x"])
+        each.add_job(print, "cron", hour=4, args=["x"])
+    names = [[job_name(job) for job in each.get_jobs()] for each in two]
+    equal(names[0], names[1], "names of jobs that have no id")
+    check(names[0][0] != names[0][1], "two jobs of one name")
 
 
 GRANDCHILD = """

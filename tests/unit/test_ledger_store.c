@@ -168,6 +168,23 @@ static void claims_of_an_application(void **state)
 	assert_int_equal(r.ended_us, 0);
 }
 
+static void claims_of_applications_are_trimmed(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_outcome(f, PROMOTE(f, f->a, EPOCH, TERM, TERM + 1, "web", "web:0"), STORE_DONE);
+	f->a.settings.history_keep_us = HOUR;
+	claim(f, &f->a, TERM, OWNER, firing("kept", HOUR, LEDGER_SKIPPED), STORE_DONE);
+	for (int i = 2; i < 64; i++)
+		assert_outcome(f, CLAIM(f, f->a, "web", TERM + 1, "web:mail", i, 1), STORE_DONE);
+	assert_string_equal(the_run(f, "web:mail", 2).worker, "web:0");
+	assert_int_equal(by_hand(f->database, "UPDATE job_run SET claimed_at = 1"), SQLITE_OK);
+	assert_outcome(f, CLAIM(f, f->a, "web", TERM + 1, "web:mail", 64, 1), STORE_DONE);
+	/* Run 64: the old claims went, the runs of jobs have keepers of their own. */
+	assert_int_equal(look(f, &f->a, ALL_RUNS)->run_count, 2);
+	assert_int_equal(the_run(f, "kept", HOUR).status, LEDGER_SKIPPED);
+}
+
 /* --- what becomes of a run ----------------------------------------------------------------- */
 static void from_claim_to_end(void **state)
 {
@@ -697,6 +714,7 @@ int main(void)
 		TEST(a_batch_is_one_transaction),
 		TEST(what_never_starts_has_ended),
 		TEST(claims_of_an_application),
+		TEST(claims_of_applications_are_trimmed),
 		TEST(from_claim_to_end),
 		TEST(an_exit_status_of_zero_is_one),
 		TEST(the_owner_alone_tells),

@@ -15,7 +15,8 @@ enum statement { INSERT, LOOK, IS_PAUSED, FIRED, REQUEST, STATEMENTS };
 static const char *const claim_sql[STATEMENTS] = {
 	[INSERT] = "INSERT INTO job_run(job, fire_time, attempt, term, claimed_at, started_at,"
 		   " ended_at, status, program, cause, owner, request, instance, hostname, worker,"
-		   " run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+		   " run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, coalesce(?,"
+		   " (SELECT x.worker FROM executor x WHERE x.program = ?9)), ?)"
 		   " ON CONFLICT DO NOTHING",
 	[LOOK] = "SELECT term, owner, status, run FROM job_run WHERE job = ? AND fire_time = ? AND"
 		 " attempt = ?",

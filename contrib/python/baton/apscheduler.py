@@ -12,31 +12,61 @@ and the supervisor is told. In between, each run is checked once more at the mom
 what fires while this worker is not the executor is dropped. Numbers of running jobs are reported, so
 that a handoff waits for them.
 
+Each firing is claimed before it runs, so that one that falls on a takeover does not run twice: once
+in the old executor, once more as a misfire in the new one. It is known by the id of its job and its
+time; a job without an id of its own (APScheduler gives it a random one, another in each worker) by
+its function, arguments and trigger. Give jobs an id. attach(..., claims=False) runs without claims.
+
 A scheduler whose start() must be called in its own thread (AsyncIOScheduler and its kin) is started
 there by the program, with start(paused=True), before attach(). Jobs of a process pool are checked
 when they are handed to the pool, those of the other executors also when they begin.
 """
 
+import asyncio
 import functools
+import hashlib
 import inspect
 import logging
+import re
 import threading
 
 from apscheduler.executors.pool import ProcessPoolExecutor
 from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
 
-from .client import Baton
+from .client import Baton, BatonError
 
 _log = logging.getLogger("baton.apscheduler")
 
 DROPPED = "dropped: not the executor"   # the result of a run that was not begun
 
 
-def attach(scheduler, baton=None):
+def job_name(job):
+    """What the firings of JOB are claimed under: the same in every worker."""
+    if not re.fullmatch(r"[0-9a-f]{32}", str(job.id)) and len(str(job.id).encode()) <= 60:
+        return str(job.id)
+    stands_for = str(job.id)
+    if re.fullmatch(r"[0-9a-f]{32}", stands_for):
+        stands_for = repr((job.func_ref or job.name, job.args, sorted(job.kwargs.items()),
+                           str(job.trigger)))
+    digest = hashlib.sha256(stands_for.encode()).hexdigest()[:12]
+    return f"{str(job.name)[:20]}#{digest}"
+
+
+def attach(scheduler, baton=None, claims=True):
     """Tie SCHEDULER to BATON (default: that of the environment) in this process. Raises what
     Baton.from_environ() raises: `except NotSupervised: scheduler.start()` is for the program to
     decide."""
-    return Attachment(scheduler, baton)
+    return Attachment(scheduler, baton, claims)
+
+
+class _RunTimes(list):
+    """The times of one run_job, which goes through them one by one: which one is it at?"""
+
+    current = None
+
+    def __iter__(self):
+        for self.current in super().__iter__():
+            yield self.current
 
 
 class _GuardedJob:
@@ -53,8 +83,9 @@ class _GuardedJob:
 
 
 class Attachment:
-    def __init__(self, scheduler, baton=None):
+    def __init__(self, scheduler, baton=None, claims=True):
         self.scheduler = scheduler
+        self._claims = claims
         self.baton = Baton.from_environ() if baton is None else baton
         self.dropped = 0
         self._owns = baton is None
@@ -117,7 +148,8 @@ class Attachment:
     def _drop(self, job):
         with self._changed:
             self.dropped += 1
-        _log.warning("job '%s' fired while this worker is not the executor: dropped", job)
+        _log.warning("job '%s' fired while this worker is not the executor, or ran already: dropped",
+                     job)
         return DROPPED
 
     def _guard_submit(self, _executor, submit):
@@ -133,21 +165,45 @@ class Attachment:
                 raise
         return submit_job
 
+    def _claim(self, job, run_time):
+        """May JOB begin, for the firing of RUN_TIME?"""
+        if not self.baton.may_start():
+            return False
+        if not self._claims or run_time is None:
+            return True
+        try:
+            return self.baton.claim(job_name(job), run_time)
+        except BatonError as error:
+            _log.error("job '%s', due at %s, cannot be claimed and does not run: %s", job, run_time,
+                       error)
+            return False
+
     def _guard_run(self, executor, do_submit):
         def _do_submit_job(job, run_times):
-            if not isinstance(executor, ProcessPoolExecutor):
-                job = _GuardedJob(job, self._guarded(job))
+            if isinstance(executor, ProcessPoolExecutor):
+                if self._claims:        # there is no baton in its processes
+                    run_times = [at for at in run_times if self._claim(job, at) or
+                                 self._drop(job) is None]
+            else:
+                run_times = _RunTimes(run_times)
+                job = _GuardedJob(job, self._guarded(job, run_times))
             return do_submit(job, run_times)
         return _do_submit_job
 
-    def _guarded(self, job):
-        func, allowed, drop = job.func, self.baton.may_start, self._drop
+    def _guarded(self, job, run_times):
+        func, drop = job.func, self._drop
         if inspect.iscoroutinefunction(inspect.unwrap(getattr(func, "func", func))):
             async def run(*args, **kwargs):
-                return await func(*args, **kwargs) if allowed() else drop(job)
+                loop = asyncio.get_running_loop()
+                at = run_times.current
+                if not await loop.run_in_executor(None, self._claim, job, at):
+                    return drop(job)
+                return await func(*args, **kwargs)
         else:
             def run(*args, **kwargs):
-                return func(*args, **kwargs) if allowed() else drop(job)
+                if not self._claim(job, run_times.current):
+                    return drop(job)
+                return func(*args, **kwargs)
         return functools.wraps(func, assigned=("__name__", "__doc__"))(run) \
             if hasattr(func, "__name__") else run
 

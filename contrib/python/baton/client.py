@@ -7,14 +7,17 @@ called listen() or start(); two would steal each other's lines. In a program tha
 after the fork (gunicorn: post_fork), and in one of the processes.
 
 Threads: asking and sending are for any thread; listen(), next_event() and close() for one at a time.
+claim() is for any thread while the listener thread runs (start()), else for the one that listens.
 """
 
 import collections
+import datetime
 import errno
 import fcntl
 import logging
 import mmap
 import os
+import queue
 import select
 import socket
 import stat
@@ -25,6 +28,8 @@ import time
 _MAGIC, _VERSION, _PAGE_BYTES, _LINE_BYTES = 0x4E544142, 1, 4096, 512
 _F_GET_SEALS, _F_SEAL_SHRINK = 1034, 0x2
 _TRIES = 64
+_CLAIMS = 64            # asked for at one time; the supervisor takes no more than 256 of a worker
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 _log = logging.getLogger("baton")
 
 
@@ -124,6 +129,20 @@ def _is_sealed_page(fd, status):
 
 def _number(word):
     return int(word) if word.isascii() and word.isdigit() else None
+
+
+def _claim_text(job, when):
+    """"JOB TIME" as it is written on the channel: blanks, controls and % of a name become %XX."""
+    if isinstance(when, datetime.datetime):
+        if when.tzinfo is None:
+            raise ValueError("the time of a claim needs a time zone: it is the same moment for all")
+        when = (when - _EPOCH) // datetime.timedelta(microseconds=1)
+    if not isinstance(when, int) or when < 0:
+        raise ValueError("the time of a claim is a datetime, or microseconds since 1970")
+    name = "".join(f"%{ord(c):02X}" if ord(c) <= 0x20 or c in "%\x7f" else c for c in job)
+    if not 0 < len(name.encode()) < 128:
+        raise ValueError(f"the name of a job has 1 to 127 bytes: {job[:140]!r}")
+    return f"{name} {when}"
 
 
 class _Lines:
@@ -226,6 +245,13 @@ class Baton:
         self._told = 0          # the term promoted and not demoted yet, as told to the program
         self._demoted = 0       # the last term whose demotion was told
         self._thread = None
+        self._forget_claims()
+
+    def _forget_claims(self):
+        self._claims = {}               # "JOB TIME" asked for: None, True, False
+        self._claim_news = threading.Condition()
+        self._claim_room = threading.BoundedSemaphore(_CLAIMS)
+        self._waiting = collections.deque()     # events that came before the answer of a claim
 
     @classmethod
     def from_environ(cls, environ=None):
@@ -323,6 +349,7 @@ class Baton:
         if self._reader != os.getpid():     # a fork: the parent's half line and state are not ours
             self._channel.lines = _Lines()
             self._told = self._demoted = 0
+            self._forget_claims()
         self._reader = os.getpid()
         self._from_page = True
         self._send("hello")
@@ -347,6 +374,13 @@ class Baton:
         """Only what the page confirms counts: a promotion of the term that it shows, a demotion of
         the term that the program was told."""
         words = line.split(" ")
+        if words[0] in ("claimed", "refused") and len(words) > 2:
+            with self._claim_news:
+                text = f"{words[1]} {words[2]}"
+                if text in self._claims:
+                    self._claims[text] = words[0] == "claimed"
+                    self._claim_news.notify_all()
+            return None
         term = _number(words[1]) if len(words) > 1 else None
         if words[0] == "promote" and len(words) > 2 and _number(words[2]) is not None:
             if not term or term != self.term or term in (self._told, self._demoted):
@@ -365,6 +399,11 @@ class Baton:
         """Promote, Demote, or None when there is nothing now. Never waits. A lease that is found to
         have ended without a line is told as Demote(term, "lost", 0.0)."""
         self.fileno()
+        if self._waiting:
+            return self._waiting.popleft()
+        return self._next_event()
+
+    def _next_event(self):
         if self._from_page:
             self._from_page = False
             term = self.term
@@ -374,6 +413,9 @@ class Baton:
         while True:
             line = self._channel.next_line()
             if line is None:
+                if self._channel.at_end:
+                    with self._claim_news:
+                        self._claim_news.notify_all()
                 break
             event = self._take_line(line)
             if event is not None:
@@ -381,6 +423,75 @@ class Baton:
         if self._told and self.term != self._told:
             return self._tell_demote("lost", 0.0)
         return None
+
+    # claims
+
+    def claim(self, job, when, timeout=10.0):
+        """The right to run the firing of `job` that is due at `when` (an aware datetime, or
+        microseconds since 1970; of the schedule, not of now). True for one worker, once: it is
+        committed in the lock's database before the answer, so over workers, instances and takeovers
+        the firing runs once or, when its worker dies first, not again. False: it ran or runs
+        already, or this worker is not the executor. BatonError: no answer; do not run it.
+
+        A demotion that comes meanwhile does not take it back: on_demote waits for what runs, and
+        `demoted` is not said before the claims on their way are answered.
+
+        While the listener thread runs, from any thread. Otherwise this process must have called
+        listen(), and events that come meanwhile wait for next_event()."""
+        text = _claim_text(job, when)
+        term = self.term
+        if not self.may_start():
+            return False
+        end = time.monotonic() + timeout
+        if not self._claim_room.acquire(timeout=timeout):
+            raise BatonError(f"too many claims wait for their answers: '{job}' was not asked for")
+        try:
+            return self._claim(job, text, end) and self.term == term
+        finally:
+            self._claim_room.release()
+
+    def _claim(self, job, text, end):
+        self.fileno()
+        with self._claim_news:
+            if text in self._claims:
+                raise BatonError(f"'{text}' is being claimed already")
+            self._claims[text] = None
+        try:
+            if not self._send("claim " + text):
+                raise BatonError(f"'{job}' could not be claimed: the supervisor does not read")
+            if self._thread is not None and self._thread.alive():
+                with self._claim_news:
+                    self._claim_news.wait_for(
+                        lambda: self._claims[text] is not None or self.at_end,
+                        max(0.0, end - time.monotonic()))
+            else:
+                self._read_answer(text, end)
+            if self._claims[text] is None:
+                raise BatonError(f"no answer to the claim of '{job}': "
+                                 + ("the supervisor has gone" if self.at_end else "too late"))
+            return self._claims[text]
+        finally:
+            with self._claim_news:
+                del self._claims[text]
+                self._claim_news.notify_all()
+
+    def _wait_claims(self):
+        """Until those that were asked for are answered, or given up by who asked."""
+        with self._claim_news:
+            self._claim_news.wait_for(lambda: not self._claims)
+
+    def _read_answer(self, text, end):
+        waiter = select.poll()
+        waiter.register(self.fileno(), select.POLLIN)
+        while True:
+            event = self._next_event()
+            if event is not None:
+                self._waiting.append(event)
+                continue
+            left = end - time.monotonic()
+            if self._claims[text] is not None or self.at_end or left <= 0:
+                return
+            waiter.poll(left * 1000 + 1)
 
     # the listener thread
 
@@ -405,17 +516,30 @@ class _Listener:
         self._baton, self._pid = baton, os.getpid()
         self._calls = {Promote: (on_promote, baton.promoted), Demote: (on_demote, baton.demoted)}
         self._wake_read, self._wake_write = os.pipe()
+        self._events = queue.SimpleQueue()      # None = the end
+        # Two: what is called may take long, and may wait for a claim whose answer must be read.
         self._thread = threading.Thread(target=self._run, name="baton-listener", daemon=True)
+        self._caller = threading.Thread(target=self._run_calls, name="baton-callbacks", daemon=True)
         self._thread.start()
+        self._caller.start()
 
     def alive(self):
         return self._pid == os.getpid() and self._thread.is_alive()
+
+    def _run_calls(self):
+        while True:
+            event = self._events.get()
+            if event is None:
+                return
+            self._call(event)
 
     def _call(self, event):
         callback, answer = self._calls[type(event)]
         try:
             if callback is not None:
                 callback(event)
+            if isinstance(event, Demote):
+                self._baton._wait_claims()
         except Exception:
             _log.exception("callback for %r failed; the supervisor is not told of success", event)
         else:
@@ -430,7 +554,7 @@ class _Listener:
         while True:
             event = baton.next_event()
             if event is not None:
-                self._call(event)
+                self._events.put(event)
                 continue
             if baton.at_end and watching:
                 waiter.unregister(baton.fileno())
@@ -443,8 +567,10 @@ class _Listener:
     def stop(self):
         if self._pid == os.getpid():
             os.write(self._wake_write, b"x")
-            if self._thread is not threading.current_thread():
-                self._thread.join()
+            self._thread.join()
+            self._events.put(None)
+            if self._caller is not threading.current_thread():
+                self._caller.join()
         os.close(self._wake_write)
         os.close(self._wake_read)
 

@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+"""Claims over the channel, with the real binary: a firing is run once, by the executor, whatever
+falls on it: handoffs, kills, a keeper that dies, a database that is busy."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from harness import *
+
+CLAIMER = os.path.join(ROOT, "tests", "lib", "claimer.py")
+
+
+def text(command, workers=2, more=""):
+    return f"""
+        [scheduler]
+        ttl = 3s
+        heartbeat = 300ms
+        kill_grace = 500ms
+        handoff_timeout = 2s
+        [program:web]
+        command = {command}
+        workers = {workers}
+        executor = candidate
+        ready = notify
+        {more}
+    """
+
+
+def runs(log, verb="run"):
+    """{firing: [worker, ...]}, in the order of the log."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError), open(log, encoding="ascii") as f:
+        for line in f:
+            word = line.split()
+            if word[1] == verb:
+                found.setdefault(int(word[5]) if verb != "error" else word[5], []).append(word[2])
+    return found
+
+
+def begin(folder_, tick=20, workers=2, **more):
+    log = os.path.join(folder_, "log")
+    one = Instance(text(f"{PYTHON} {CLAIMER} {log} {tick}", workers), folder=folder_, **more)
+    return one, log
+
+
+def audit(log, tick, least):
+    """Each firing once; without gaps from the first to the last."""
+    found = runs(log)
+    twice = {firing: workers for firing, workers in found.items() if len(workers) > 1}
+    equal(twice, {}, "firings that ran twice")
+    equal(list(runs(log, "error")), [], "claims without an answer")
+    wanted = range(min(found), max(found) + 1, tick * 1000)
+    lost = [firing for firing in wanted if firing not in found]
+    check(len(found) >= least, f"{len(found)} firings ran, wanted {least}")
+    return lost, found
+
+
+@test("handoffs on the firings: each runs once, none is lost")
+def _():
+    one, log = begin(folder())
+    one.wait_for("executor", 10)
+    for _ in range(6):
+        wait_until(lambda: len(runs(log)) > 0, 5)
+        before = one.executor()["pid"]
+        count = len(runs(log))
+        one.call("handoff")
+        one.wait_for(f"executor!={before}", 10)
+        wait_until(lambda: len(runs(log)) > count + 10, 10)
+    one.stop()
+    lost, found = audit(log, 20, 60)
+    equal(lost, [], "firings that were lost")
+    check({"web:0", "web:1"} <= {workers[0] for workers in found.values()}, "one worker did it all")
+    with contextlib.closing(sqlite3.connect(one.path("baton.db"))) as db:
+        rows = dict(db.execute("SELECT fire_time, worker FROM job_run WHERE job = 'web:tick'"))
+    for firing, workers in found.items():
+        equal(rows.get(firing), workers[0], f"the row of firing {firing}")
+
+
+@test("the executor killed, the keepers killed, the database busy: never twice, none lost but at a death")
+def _():
+    one, log = begin(folder())
+    one.wait_for("executor", 10)
+    wait_until(lambda: len(runs(log)) > 10, 10)
+    for keeper in helpers("lock-keeper", of=one.pid):
+        os.kill(keeper, signal.SIGKILL)
+    count = len(runs(log))
+    wait_until(lambda: len(runs(log)) > count + 10, 10)
+    with contextlib.closing(sqlite3.connect(one.path("baton.db"), isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        time.sleep(0.3)
+        db.execute("ROLLBACK")
+    count = len(runs(log))
+    wait_until(lambda: len(runs(log)) > count + 10, 10)
+    lost, _ = audit(log, 20, 30)
+    equal(lost, [], "firings that were lost before a worker died")
+    deaths = 3
+    for _ in range(deaths):
+        pid = one.executor()["pid"]
+        os.kill(pid, signal.SIGKILL)
+        one.wait_for(f"executor!={pid}", 10)
+        count = len(runs(log))
+        wait_until(lambda: len(runs(log)) > count + 10, 10)
+    one.stop()
+    lost, _ = audit(log, 20, 60)
+    check(len(lost) <= deaths, f"lost {lost}: one at most with each death")
+
+
+@test("two instances: a takeover runs no firing twice")
+def _():
+    where = folder()
+    one, log = begin(where, name="one", workers=1)
+    one.wait_for("executor", 10)
+    two = Instance(text(f"{PYTHON} {CLAIMER} {log} 20", 1), folder=where, name="two")
+    wait_until(lambda: len(runs(log)) > 10, 10)
+    before = max(runs(log))
+    one.stop()
+    two.wait_for("executor", 10)
+    wait_until(lambda: max(runs(log)) > before + 500000, 10)
+    two.stop()
+    lost, _ = audit(log, 20, 30)
+    equal(lost, [], "firings that were lost")
+
+
+RAW = r'''
+import os, socket, sys, time
+s = socket.socket(fileno=int(os.environ["BATON_CHANNEL_FD"]))
+out = open(sys.argv[1] + "." + os.environ["BATON_WORKER"], "a", buffering=1)
+n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+a = os.environ["NOTIFY_SOCKET"]
+n.sendto(b"READY=1", "\0" + a[1:] if a[0] == "@" else a)
+def say(text):
+    s.sendall(text.encode() + b"\n")
+rest = b""
+def read():
+    global rest
+    while b"\n" not in rest:
+        data = s.recv(4096)
+        if not data:
+            sys.exit(0)
+        rest += data
+    line, _, rest = rest.partition(b"\n")
+    return line.decode()
+def ask(text):
+    say("claim " + text)
+    while True:
+        line = read()
+        if line.split()[0] in ("claimed", "refused"):
+            out.write(line + "\n")
+            return line
+ask("early 1")
+say("hello")
+while True:
+    line = read()
+    if line.startswith("promote "):
+        break
+say("promoted " + line.split()[1])
+for text in ("a 1", "a 1", "a 1970-01-01T00:00:00.000001Z", "b 2027-03-28T02:30:00+02:00",
+             "b 1806193800000000", "a yesterday", "a -1", "n" * 127 + " 1", "n" * 123 + " 1"):
+    ask(text)
+if "flood" in sys.argv:
+    time.sleep(0.1)
+    for i in range(200):
+        s.sendall(b"".join(b"claim flood %d\n" % (i * 100 + k) for k in range(100)))
+    out.write("flooded\n")
+out.write("done\n")
+while True:
+    read()
+'''
+
+
+def raw(flags=""):
+    where = folder()
+    program = os.path.join(where, "raw.py")
+    with open(program, "w", encoding="ascii") as f:
+        f.write(RAW)
+    one = Instance(text(f"{PYTHON} {program} {where}/out {flags}", 2), folder=where)
+    one.wait_for("executor", 10)
+    name = one.executor()["worker"]
+    wait_until(lambda: os.path.exists(f"{where}/out.{name}") and
+               "done\n" in open(f"{where}/out.{name}", encoding="ascii"), 20)
+    return one, where, name
+
+
+@test("the line: who may, which times, which names; refusals say why in the log")
+def _():
+    one, where, name = raw()
+    with open(f"{where}/out.{name}", encoding="ascii") as f:
+        lines = f.read().splitlines()
+    equal(lines[1:6], ["claimed a 1", "refused a 1", "refused a 1970-01-01T00:00:00.000001Z",
+                       "claimed b 2027-03-28T02:30:00+02:00", "refused b 1806193800000000"],
+          "claims")
+    equal(lines[6:8], ["refused a yesterday", "refused a -1"], "times")
+    equal([line.split()[0] for line in lines[8:10]], ["refused", "claimed"], "long names")
+    one.wait_log("channel.claim.*has no time that can be read", 5)
+    other = "web:1" if name == "web:0" else "web:0"
+    wait_until(lambda: os.path.exists(f"{where}/out.{other}"), 5)
+    with open(f"{where}/out.{other}", encoding="ascii") as f:
+        equal(f.read(), "refused early 1\n", "a standby's claim")
+    out = baton("jobs", "history", "-c", one.config, status=0).out
+    check(re.search(r"web:b .* application +claimed$", out, re.M), out)
+
+
+@test("a flood of claims whose answers nobody reads: heartbeats, the log and the others stay well")
+def _():
+    one, where, name = raw("flood")
+    term, beat = one.term(), one.status()["lock"]["heartbeat_at"]
+    wait_until(lambda: one.status()["lock"]["heartbeat_at"] > beat, 3)
+    equal((one.term(), one.executor()["worker"]), (term, name), "executor")
+    warnings = [line for line in one.lines if "channel.claim" in line]
+    check(len(warnings) < 5, f"{len(warnings)} lines about claims")
+    check(len(helpers("lock-keeper", of=one.pid)) == 2, "keepers")
+
+
+if __name__ == "__main__":
+    main()
