@@ -359,6 +359,11 @@ void claims_check(struct supervisor *s)
 	}
 }
 
+bool claims_waiting(const struct supervisor *s)
+{
+	return s->claims != NULL && s->claims->count > 0;
+}
+
 bool claims_is_keeper(const struct supervisor *s, pid_t pid)
 {
 	return s->claims != NULL && pid > 0 && pid == s->claims->keeper.pid;

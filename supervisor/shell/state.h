@@ -335,6 +335,7 @@ void channel_notified(void *supervisor, const struct notify_message *m);
 void claims_take(struct process *p, const struct channel_message *m);
 void claims_check(struct supervisor *s);        /* once a round of the loop */
 int64_t claims_due(const struct supervisor *s); /* 0 = never */
+bool claims_waiting(const struct supervisor *s);
 bool claims_is_keeper(const struct supervisor *s, pid_t pid);
 bool claims_reaped(struct supervisor *s, pid_t pid); /* true = it was theirs */
 void claims_reconfigure(struct supervisor *s);

@@ -160,6 +160,8 @@ static const char *unrest(const struct supervisor *s)
 		return "workers are being started";
 	if (s->lock.former.pid > 0 || s->lock.keeper_former)
 		return "the helpers of the last upgrade are still being replaced";
+	if (claims_waiting(s))
+		return "claims wait for the database";
 	if (s->detach_fd >= 0)
 		return "whoever started it is still being told so";
 	return NULL;
