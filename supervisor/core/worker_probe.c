@@ -8,8 +8,9 @@
 #define BOOT_FIRST_NS   (50 * CORE_MS)
 #define BOOT_MOST_NS    CORE_SECOND
 #define BOOT_ATTEMPT_NS (10 * CORE_SECOND) /* of readiness: a first answer may be slow */
-#define OVERDUE_NS      CORE_SECOND        /* past its deadline the shell has had its say */
-#define SPREAD          10                 /* of an interval, the part that is left to chance */
+#define LAST_WORD_NS    (100 * CORE_MS)
+#define OVERDUE_NS      CORE_SECOND /* past its deadline the shell has had its say */
+#define SPREAD          10          /* of an interval, the part that is left to chance */
 
 static void ask(struct core *c, struct worker *w, enum probe_purpose purpose, int64_t timeout_ns)
 {
@@ -46,6 +47,8 @@ static void ask_ready(struct core *c, struct worker *w)
 			       : BOOT_ATTEMPT_NS;
 	int64_t left = w->deadline_ns - c->now_ns;
 
+	/* What it has met is to be known before the worker is given up. */
+	left -= left / 16 < LAST_WORD_NS ? left / 16 : LAST_WORD_NS;
 	ask(c, w, PROBE_FOR_READY, left < most ? (left > 0 ? left : 1) : most);
 }
 
@@ -87,6 +90,8 @@ void worker_probe_failed_starting(struct core *c, struct worker *w, const struct
 	w->probe_failures++;
 	w->probe_at_ns = c->now_ns +
 			 backoff_doubling(BOOT_FIRST_NS, BOOT_MOST_NS, w->probe_failures, 0);
+	if (w->probe_at_ns > w->deadline_ns - 2 * LAST_WORD_NS)
+		w->probe_at_ns = w->deadline_ns; /* too short to say more; but it may be extended */
 }
 
 /* --- health -------------------------------------------------------------------------------- */

@@ -67,12 +67,33 @@ static int serving(void)
 	return count;
 }
 
+/* Who is asked about is there to answer, and nobody is forgotten. */
+static void check_probes(void)
+{
+	for (int i = 0; i < FIX_WORKERS; i++) {
+		const struct worker *w = &f.workers[i];
+		bool up = w->state == WORKER_RUNNING || w->state == WORKER_STARTING;
+
+		if (!w->used)
+			continue;
+		if ((w->probing && (!up || w->probe_at_ns == 0)) || (!up && w->probe_at_ns != 0) ||
+			(w->state == WORKER_RUNNING && w->settings->health &&
+				w->probe_at_ns == 0) ||
+			(w->state == WORKER_STARTING && w->execed &&
+				w->settings->ready == READY_PROBE && w->probe_at_ns == 0))
+			fail_msg("seed %llu: slot %d, %s: probing %d, next %lld",
+				(unsigned long long)seed, i, worker_state_name(w->state),
+				w->probing, (long long)w->probe_at_ns);
+	}
+}
+
 static void check(void)
 {
 	const struct program *p = &f.programs[0];
 	int present = 0, up = serving(), extra = 2, missing = 0, stale = 0;
 
 	check_pages();
+	check_probes();
 	for (int i = 0; i < FIX_WORKERS; i++)
 		stale += f.workers[i].used && !f.workers[i].remove &&
 			 f.workers[i].stale != RECYCLE_NOT;
@@ -146,6 +167,27 @@ static int version_of(const struct worker *w)
 	return 0;
 }
 
+/* What the shell would answer; false: nothing was asked, or it is the core's to wait. */
+static bool probe_answers(int slot, bool calm)
+{
+	struct worker *w = &f.workers[slot];
+	bool fails = between(0, calm ? 9 : 3) == 0;
+
+	if (w->state == WORKER_STARTING && w->settings->ready == READY_NOTIFY) {
+		send_worker(EVENT_READY, slot);
+	} else if (w->state == WORKER_STARTING && w->settings->ready == READY_LOG) {
+		send_worker(EVENT_PROBE_OK, slot);
+	} else if (!w->probing || (calm && w->state == WORKER_RUNNING && fails)) {
+		return false;
+	} else {
+		/* replaced, it is as if it had crashed */
+		excused = excused || (w->state == WORKER_RUNNING && fails &&
+					     w->probe_failures + 1 >= w->settings->health_failures);
+		send_worker(fails ? EVENT_PROBE_FAILED : EVENT_PROBE_OK, slot);
+	}
+	return true;
+}
+
 /* One step of one worker that has something to do; false: it has not. */
 static bool move(int slot, bool calm)
 {
@@ -163,7 +205,9 @@ static bool move(int slot, bool calm)
 	} else if (w->state == WORKER_STARTING && between(1, 100) <= bad[version_of(w)]) {
 		dies(slot, 3);
 	} else if (w->state == WORKER_STARTING) {
-		send_worker(w->execed ? EVENT_READY : EVENT_EXECED, slot);
+		if (w->execed)
+			return probe_answers(slot, calm);
+		send_worker(EVENT_EXECED, slot);
 	} else if (w->state == WORKER_STOPPING && w->draining) {
 		send_worker(EVENT_SAID_DEMOTED, slot);
 	} else if (w->state == WORKER_STOPPING && w->alive) {
@@ -172,6 +216,8 @@ static bool move(int slot, bool calm)
 		send_worker(EVENT_SPAWNED, slot);
 	} else if (w->state == WORKER_STOPPING) {
 		send_worker(EVENT_GONE, slot);
+	} else if (w->state == WORKER_RUNNING && w->probing) {
+		return probe_answers(slot, calm);
 	} else if (!calm && w->state == WORKER_RUNNING && between(0, 60) == 0) {
 		excused = true;
 		dies(slot, 11);
@@ -215,6 +261,7 @@ static void reload(int failing)
 	version++;
 	s = &programs[version][0];
 	*s = f.settings[0];
+	s->health = between(0, 1);
 	s->surge = between(0, 2);
 	s->max_unavailable = between(s->surge == 0, 2);
 	s->stop_delay_ns = between(0, 1) * 50 * MS;
@@ -353,6 +400,13 @@ static void one_world(void)
 		between(0, 2) ? PROMOTE_NOTIFY : PROMOTE_RESPAWN);
 	f.settings[0].max_unavailable = 1;
 	f.settings[0].startretries = -1;
+	f.settings[0].ready = between(0, 2)   ? READY_NOTIFY
+			      : between(0, 1) ? READY_PROBE
+					      : READY_LOG;
+	f.settings[0].health = between(0, 1);
+	f.settings[0].health_interval_ns = between(1, 20) * SEC;
+	f.settings[0].health_timeout_ns = 2 * SEC;
+	f.settings[0].health_failures = between(1, 3);
 	f.settings[0].autorestart = AUTORESTART_ALWAYS;
 	f.settings[0].restart_backoff_max_ns = 1 * SEC;
 	programs[0][0] = f.settings[0];
