@@ -10,7 +10,7 @@
 struct log_expect {
 	void (*seen)(void *context);
 	void *context;
-	size_t bytes, at;       /* of the word; how much of it the last bytes are */
+	size_t bytes;           /* of the word */
 	unsigned short *border; /* behind the word */
 	char word[];            /* padded to an even length; the borders follow */
 };
@@ -34,6 +34,8 @@ void logs_stream_expect(
 	size_t bytes = strlen(word), room = (bytes + 1) & ~(size_t)1;
 	struct log_expect *x;
 
+	if (s->expect) /* else: it is looked for since before an upgrade */
+		s->expect_at = 0;
 	free(s->expect);
 	s->expect = NULL;
 	if (!seen || bytes == 0 || bytes > 0xffff)
@@ -53,12 +55,13 @@ void expect_feed(struct logs_stream *s, const char *data, size_t bytes)
 	struct log_expect *x = s->expect;
 
 	for (size_t i = 0; i < bytes; i++) {
-		while (x->at > 0 && data[i] != x->word[x->at])
-			x->at = x->border[x->at - 1];
-		x->at += data[i] == x->word[x->at];
-		if (x->at < x->bytes)
+		while (s->expect_at > 0 && data[i] != x->word[s->expect_at])
+			s->expect_at = x->border[s->expect_at - 1];
+		s->expect_at += data[i] == x->word[s->expect_at];
+		if (s->expect_at < x->bytes)
 			continue;
 		s->expect = NULL;
+		s->expect_at = 0;
 		x->seen(x->context);
 		free(x);
 		return;

@@ -119,6 +119,7 @@ struct logs_stream {
 
 	bool ended, detached;
 	struct log_expect *expect; /* log_expect.c; NULL = nothing is looked for */
+	size_t expect_at;          /* how much of the text the last bytes are */
 	bool waits;                /* in its sink's list */
 	struct logs_stream *waits_next, *waits_previous;
 	void (*on_end)(void *context, struct logs_stream *s);

@@ -117,14 +117,29 @@ void probes_watch(struct process *p, const struct config_probe *ready, int ready
 	}
 }
 
-void probes_adopt(struct process *p)
+/* Its attempt went with the image before. */
+static void ask_again(struct process *p)
+{
+	struct event e = {.kind = EVENT_PROBE_FAILED,
+		.worker = p->slot,
+		.id = p->id,
+		.program = -1,
+		.ok = true};
+
+	supervisor_post(p->supervisor, &e);
+}
+
+static void resume(struct process *p)
 {
 	const struct worker *w = &p->supervisor->core.workers[p->slot];
 	int fd = p->ready_fd;
 	struct config_worker worker;
 	struct err e;
 
-	if (w->state != WORKER_STARTING || w->settings->ready < READY_FD) {
+	if (w->used && w->id == p->id && w->probing)
+		ask_again(p);
+	if (w->state != WORKER_STARTING ||
+		(w->settings->ready != READY_FD && w->settings->ready != READY_LOG)) {
 		probe_ready_fd_close(p);
 		return;
 	}
@@ -134,6 +149,14 @@ void probes_adopt(struct process *p)
 	p->ready_fd = -1;
 	probes_watch(p, &worker.ready, fd);
 	config_worker_release(&worker);
+}
+
+void probes_resume(struct supervisor *s)
+{
+	for (int i = 0; i < s->process_slots; i++) {
+		if (s->processes[i].id != 0)
+			resume(&s->processes[i]);
+	}
 }
 
 const char *probes_why(struct supervisor *s, int slot, char *buf, size_t bytes)

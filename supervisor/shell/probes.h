@@ -33,8 +33,9 @@ const char *probes_address(const struct process *p, char buf[32]);
 
 /* After the fork: `fd:N` and `log:TEXT` are looked for from now on. READY_FD is taken over. */
 void probes_watch(struct process *p, const struct config_probe *ready, int ready_fd);
-/* After an upgrade in place (before which probes_end was called): the same again. */
-void probes_adopt(struct process *p);
+/* After an upgrade in place, before which probes_end was called: the same again. Attempts that were
+ * under way are asked for again by the core. */
+void probes_resume(struct supervisor *s);
 
 /* Why the worker is not ready, or not well, as far as is known; NULL = nothing to say. */
 const char *probes_why(struct supervisor *s, int slot, char *buf, size_t bytes);

@@ -209,7 +209,7 @@ static const struct state_field process[] = {
 	SKIP(streams), /* by their places among the streams of the logs: state_save.c */
 	V(collecting), V(collect_tree), V(collect_signal), V(signalled), STRING(failure),
 	V(probe_port), V(probe_v6), FD(ready_fd), STRING(probe_text),
-	SKIP(ready_watch), /* probes_adopt */
+	SKIP(ready_watch), /* probes_resume */
 	SKIP(probe), SKIP(probe_target), /* probes_end came before; the core asks again */
 	STRING(status), STRING(name), V(memory_bytes),
 };
@@ -450,7 +450,7 @@ static const struct state_field stream[] = {
 	STRING(prefix), V(prefix_bytes),
 	SKIP(partial), SKIP(partial_bytes), SKIP(partial_capacity), /* log_state.c */
 	V(ended), V(detached),
-	SKIP(expect), /* probes_adopt */
+	SKIP(expect), /* probes_resume */ V(expect_at),
 	SKIP(waits), SKIP(waits_next), SKIP(waits_previous), /* its next read finds out */
 	SKIP(on_end), SKIP(context), SKIP(place), /* state_load.c */
 };

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/state_document.h"
 
 #define TRIAL_NS (5 * CORE_SECOND)
@@ -197,10 +198,12 @@ static void execute(struct supervisor *s, struct err *e)
 	struct upgrade *u = &s->upgrade;
 	struct state_fds fds = {NULL, 0, 0, false};
 	int64_t began_ns = lease_now_ns();
-	json_t *document = state_save(s, &fds);
+	json_t *document;
 	char variable[64], **environment;
 	int fd;
 
+	probes_end(s);
+	document = state_save(s, &fds);
 	if (document != NULL)
 		json_object_set_new(document, "upgrade",
 			json_pack("{s:I s:o s:s}", "began_ns", (json_int_t)began_ns, "signals",

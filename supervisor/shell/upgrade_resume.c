@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/state_document.h"
 #include "supervisor/shell/supervisor.h"
 #include "supervisor/shell/upgrade.h"
@@ -88,6 +89,7 @@ static void take_over(struct supervisor *s, const json_t *document)
 	json_decref(keeper);
 	json_decref(deadman);
 	listeners_watch(s);
+	probes_resume(s);
 	reap_children(s); /* whose SIGCHLD may have been handled by nobody */
 	supervisor_forget_snapshots(s);
 }

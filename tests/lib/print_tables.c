@@ -109,6 +109,11 @@ static int run_worker(int state, int event)
 	struct event e;
 
 	prepare((enum worker_state)state, EXECUTOR_NONE, ELECTION_STANDBY);
+	if (event == WORKER_EVENT_PROBE_FAILED) { /* the first time */
+		f.settings[0].ready = READY_PROBE;
+		f.settings[0].health = f.workers[0].probing = true;
+		f.settings[0].health_failures = 3;
+	}
 	e = an_event();
 	worker_handle(&f.core, &f.workers[0], (enum worker_event)event, &e);
 	return (int)f.workers[0].state;

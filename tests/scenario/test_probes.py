@@ -450,6 +450,31 @@ def _():
     equal((one.worker("web:0")["pid"], read(where, "request.http")), (pid, None), "no probe any more")
 
 
+@test("an upgrade in place, in the middle of it: readiness and health go on")
+def _():
+    where = folder()
+    script(where)
+    rows = [("fd", "fd", "ready = fd:9"), ("log", "log", "ready = log:server is up"),
+            ("http", "http", "ready = http:/x\nhealth = http:/y"),
+            ("exec", "notify", "ready = exec:sh -c 'test -e gate || sleep 1000'")]
+    one = Instance("[baton]\n" + programs(where, rows, HEALTH).replace("200ms", "300ms"),
+                   folder=where)
+    names = [r[0] for r in rows]
+    wait_until(lambda: all(one.worker(n + ":0")["status"] for n in names), 5, "what they wait for")
+    wait_until(lambda: [p for p in marked_processes() if "sleep 1000" in command_of(p)], 5,
+               "the command of exec")
+    time.sleep(0.3)     # the worker of log has printed the first half
+    pids = [one.worker(n + ":0")["pid"] for n in names]
+    one.cli("upgrade", status=0)
+    equal([one.worker(n + ":0")["state"] for n in names], ["starting"] * 4, "after the upgrade")
+    touch(where, "gate")
+    for name in names:      # log: half of its line came before
+        one.wait_for(f"ready={name}", 5)
+    equal([one.worker(n + ":0")["pid"] for n in names], pids, "the same processes")
+    touch(where, "sick.http")
+    one.wait_log(r"http:0 is stopping: health: GET /y on probe listener: status 503, 2 times", 10)
+
+
 def read(where, name):
     try:
         with open(os.path.join(where, name), encoding="ascii") as f:
