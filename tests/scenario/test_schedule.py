@@ -221,9 +221,14 @@ def job(name, schedule, more=""):
 """
 
 
+def wait_running(instance):
+    wait_until(lambda: instance.status()["instance"]["state"] == "running", 10)
+
+
 @test("reload: each job's change is a line; the hidden program comes and goes with the first and last")
 def _():
     one = Instance(WEB)
+    wait_running(one)
     for before, after, lines in (
             ("", job("a", "@yearly"), ["job a: added"]),
             (job("a", "@yearly"), job("a", "0 3 1 1 *", "timeout = 5m"),
@@ -245,6 +250,7 @@ def _():
 def _():
     plain = WEB[WEB.index("    [program:web]"):]
     one = Instance("    [baton]\n" + plain)
+    wait_running(one)
     one.write("    [baton]\n" + plain + job("backup", "@daily"))
     run = one.cli("reload")
     check(run.status != 0, "the reload was done")
@@ -252,7 +258,7 @@ def _():
           run.out + run.err)
     check("nothing was changed" in run.out + run.err, run.out + run.err)
     two = Instance("    [baton]\n" + plain + job("backup", "@yearly"), name="two")
-    wait_until(lambda: two.status()["instance"]["state"] == "running")
+    wait_running(two)
     two.write("    [baton]\n" + plain)
     run = two.cli("reload")
     check(run.status != 0, "the reload was done")
