@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """baton.ini(5) lists every setting as the schema has it, and the sample is valid."""
+import glob
 import os
 import subprocess
 import sys
@@ -21,14 +22,18 @@ def main():
     print("%s 1 - the settings in baton.ini.5 are those of the schema" % ("ok" if same else "not ok"))
     if not same:
         print("# put what '%s manual' prints between SETTINGS and the skipped sections" % HELPER)
-    check = subprocess.run([HELPER, "check", os.path.join(CONF, "baton.ini")],
-                           capture_output=True, timeout=30)
-    valid = check.returncode == 0 and not check.stdout
-    print("%s 2 - the sample baton.ini is valid" % ("ok" if valid else "not ok"))
-    for line in check.stdout.decode().splitlines():
-        print("#   " + line)
-    print("1..2")
-    return 0 if same and valid else 1
+    samples = [os.path.join(CONF, "baton.ini"), *sorted(glob.glob(os.path.join(CONF, "examples", "*.ini")))]
+    good = same
+    for number, sample in enumerate(samples, 2):
+        check = subprocess.run([HELPER, "check", sample], capture_output=True, timeout=30)
+        valid = check.returncode == 0 and not check.stdout
+        print("%s %d - the sample %s is valid" % ("ok" if valid else "not ok", number,
+                                                  os.path.relpath(sample, CONF)))
+        for line in check.stdout.decode().splitlines():
+            print("#   " + line)
+        good = good and valid
+    print("1..%d" % (len(samples) + 1))
+    return 0 if good else 1
 
 
 sys.exit(main())
