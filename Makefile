@@ -127,7 +127,19 @@ $(BENCH_BIN) $(HELPER_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libparts.a $(CLIEN
 # It runs the core in memory, as the unit tests do.
 $(BUILD)/tests/lib/print_tables: LIBS += -lcmocka
 
-tests: all $(UNIT_BIN) $(SIM_BIN) $(HELPER_BIN)
+# The same baton as later versions of it: their state is one that this version takes and that takes
+# this one's (next), or not (far). Helpers speak another protocol.
+UPGRADE_SRC := $(addprefix supervisor/shell/,state_save.c state_load.c upgrade_resume.c waiters.c \
+	snapshot.c)
+UPGRADE_BIN := $(BUILD)/tests/baton-next $(BUILD)/tests/baton-far
+next_flags := -DSTATE_FORMAT=2 -DKEEPER_PROTOCOL=2 -DDEADMAN_PROTOCOL=2
+far_flags := -DSTATE_FORMAT=4 -DSTATE_READS_FROM=3 -DSTATE_READABLE_BY=4
+$(BUILD)/tests/baton-%: $(UPGRADE_SRC) $(MAIN_OBJ) $(BUILD)/libparts.a $(CLIENT_OBJ)
+	@mkdir -p $(@D)
+	@$(CC) $(subst "$(VERSION)","$(VERSION)-$*",$(CPPFLAGS)) $($*_flags) $(ALL_CFLAGS) $(ALL_LDFLAGS) \
+		-o $@ $(UPGRADE_SRC) $(MAIN_OBJ) $(BUILD)/libparts.a $(CLIENT_OBJ) $(LIBS)
+
+tests: all $(UPGRADE_BIN) $(UNIT_BIN) $(SIM_BIN) $(HELPER_BIN)
 
 # The unit tests and the simulation of one build (the sanitizer build calls this one again).
 check-unit: $(UNIT_BIN) $(SIM_BIN) $(PRELOAD)

@@ -180,6 +180,8 @@ static void set_timer(struct supervisor *s)
 	at = earlier(at, claims_due(s));
 	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
 		at = lease_now_ns() + LOGS_RETRY_NS;
+	if (s->queue_count > 0) /* posted after the queue was handled */
+		at = lease_now_ns();
 	s->timer_at_ns = at;
 	loop_timer_set(s->loop, at);
 }

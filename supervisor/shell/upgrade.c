@@ -192,6 +192,21 @@ static char **make_environment(int fd, char variable[64])
 	return made;
 }
 
+/* Those under way were ended for the execve, which failed. */
+static void ask_probes_again(struct supervisor *s)
+{
+	for (int i = 0; i < s->core.worker_slots; i++) {
+		struct event e = {.kind = EVENT_PROBE_FAILED,
+			.worker = i,
+			.id = s->core.workers[i].id,
+			.program = -1,
+			.ok = true}; /* only this attempt; the worker is not to blame */
+
+		if (s->core.workers[i].used && s->core.workers[i].probing)
+			supervisor_post(s, &e);
+	}
+}
+
 /* Comes back only when it has failed. */
 static void execute(struct supervisor *s, struct err *e)
 {
@@ -220,6 +235,7 @@ static void execute(struct supervisor *s, struct err *e)
 	} else if (fd >= 0) {
 		err_set(e, ERR_SYSTEM, "out of memory");
 	}
+	ask_probes_again(s);
 	if (fd >= 0)
 		close(fd);
 	free(environment);

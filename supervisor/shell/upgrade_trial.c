@@ -264,9 +264,9 @@ int upgrade_judge(struct supervisor *s, int status, struct err *e)
 	if (strncmp(line, UPGRADE_GOOD, strlen(UPGRADE_GOOD)) == 0 && status == 0)
 		return 0;
 	if (status > 128)
-		return err_set(e, ERR_WRONG, "'%s' was killed by SIG%s while it was tried: %s",
+		return err_set(e, ERR_WRONG, "'%s' was killed by SIG%s while it was tried%s%s",
 			u->binary, sigabbrev_np(status - 128) ? sigabbrev_np(status - 128) : "?",
-			line);
+			line[0] != '\0' ? ": " : "", line);
 	if (status == 0 || strstr(line, UPGRADE_COMMAND) != NULL)
 		return err_set(e, ERR_WRONG,
 			"'%s' is no baton that can go on from a running one (exit status %d%s%s)",
