@@ -1,7 +1,5 @@
 /* What is looked up on this machine: users, groups, CPUs. */
-#include <grp.h>
 #include <limits.h>
-#include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +7,7 @@
 #include <unistd.h>
 
 #include "conf/load.h"
+#include "conf/lookup.h"
 #include "conf/units.h"
 
 /* Looked up once per load: the user database may be slow, and a thousand programs name one user. */
@@ -20,43 +19,42 @@ struct user_cache {
 
 static bool look_up_user(struct loader *l, const char *name, struct config_user *ret_user)
 {
-	struct passwd *pw = NULL;
+	const struct lookup *u;
 	int64_t number;
+	bool numeric = units_integer(name, &number, NULL) == 0;
 
-	if (units_integer(name, &number, NULL) == 0) {
-		if (number >= 0 && number < UINT_MAX)
-			pw = getpwuid((uid_t)number);
-	} else {
-		pw = getpwnam(name);
-	}
-	if (!pw)
-		return false;
 	memset(ret_user, 0, sizeof(*ret_user));
 	ret_user->set = true;
-	ret_user->uid = pw->pw_uid;
-	ret_user->gid = pw->pw_gid;
-	ret_user->name = arena_strdup(l->arena, pw->pw_name);
-	ret_user->home = arena_strdup(l->arena, pw->pw_dir);
-	return true;
+	ret_user->name = ret_user->home = "";
+	if (numeric && (number < 0 || number >= UINT_MAX))
+		return false;
+	u = lookup(numeric ? LOOKUP_UID : LOOKUP_USER, 0, name);
+	if (!u) /* whoever asked loads again when it is known */
+		return true;
+	ret_user->uid = u->uid;
+	ret_user->gid = u->gid;
+	ret_user->name = arena_strdup(l->arena, u->name);
+	ret_user->home = arena_strdup(l->arena, u->home);
+	return u->found;
 }
 
 bool load_group(struct loader *l, const struct ini_section *section, const struct setting *s,
 	const char *text, gid_t *ret_gid)
 {
 	int64_t number;
-	struct group *gr;
+	const struct lookup *gr;
 
 	if (units_integer(text, &number, NULL) == 0 && number >= 0 && number < UINT_MAX) {
 		*ret_gid = (gid_t)number;
 		return true;
 	}
-	gr = getgrnam(text);
-	if (!gr) {
+	gr = lookup(LOOKUP_GROUP, 0, text);
+	if (gr && !gr->found) {
 		load_report(
 			l, false, section, s, "there is no group '%.100s' on this machine", text);
 		return false;
 	}
-	*ret_gid = gr->gr_gid;
+	*ret_gid = gr ? gr->gid : 0;
 	return true;
 }
 
@@ -74,8 +72,11 @@ bool load_user(struct loader *l, const struct ini_section *section, const struct
 		;
 	if (!c) {
 		if (!look_up_user(l, name, &user)) {
+			const char *why = user.home;
 			load_report(l, false, section, s,
-				"there is no user '%.100s' on this machine", name);
+				why[0] ? "cannot look up user '%.100s': %s"
+				       : "there is no user '%.100s' on this machine",
+				name, why);
 			return false;
 		}
 		c = arena_zero(l->arena, sizeof(*c));

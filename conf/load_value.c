@@ -1,6 +1,5 @@
 /* Single values: where one comes from, its expansion, its type. */
 #include <limits.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 #include <unistd.h>
 
 #include "conf/load.h"
+#include "conf/lookup.h"
 #include "conf/preset.h"
 #include "conf/reader.h"
 #include "conf/units.h"
@@ -97,12 +97,14 @@ const char *load_expand(struct loader *l, const struct ini_section *section,
 static const char *home_of(struct arena *a, const char *name, size_t bytes)
 {
 	const char *user = arena_strndup(a, name, bytes), *home = getenv("HOME");
-	struct passwd *pw;
+	const struct lookup *u;
 
 	if (bytes == 0 && home)
 		return arena_strdup(a, home);
-	pw = bytes ? getpwnam(user) : getpwuid(getuid());
-	return pw ? arena_strdup(a, pw->pw_dir) : NULL;
+	if (bytes == 0)
+		user = arena_printf(a, "%lu", (unsigned long)getuid());
+	u = lookup(bytes ? LOOKUP_USER : LOOKUP_UID, 0, user);
+	return u && u->found ? arena_strdup(a, u->home) : NULL;
 }
 
 const char *load_path(struct arena *a, bool native, const char *here, const char *path)

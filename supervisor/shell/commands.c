@@ -403,11 +403,22 @@ static void fail_reload(struct request *r, struct reload_result *result)
 }
 
 /* What it would do, and nothing else. */
+/* Names must be looked up: the request is answered when that is done. */
+static void do_later(struct request *r)
+{
+	if (!lookups_begin(r->s, r->from, r->id, r->json))
+		fail(r, "timeout", "users or hosts of the configuration cannot be looked up");
+}
+
 static void plan_reload(struct request *r)
 {
 	struct reload_result result = {0};
 
 	reload_plan(r->s, json_is_true(json_object_get(r->json, "changed_only")), &result);
+	if (result.later) {
+		do_later(r);
+		return;
+	}
 	if (!result.ok) {
 		fail_reload(r, &result);
 		return;
@@ -435,6 +446,10 @@ static void do_reload(struct request *r)
 		return;
 	}
 	reload_run(r->s, json_is_true(json_object_get(r->json, "changed_only")), &result);
+	if (result.later) {
+		do_later(r);
+		return;
+	}
 	if (!result.ok) {
 		fail_reload(r, &result);
 		return;
@@ -603,10 +618,17 @@ static void requested(
 		from, id, "unsupported", NULL, NULL, "this version knows no request '%.64s'", cmd);
 }
 
+void commands_again(
+	struct supervisor *s, struct control_connection *from, uint64_t id, json_t *json)
+{
+	requested(s, from, id, json_string_value(json_object_get(json, "cmd")), json);
+}
+
 static void closed(void *context, struct control_connection *gone)
 {
 	struct supervisor *s = context;
 
+	lookups_forget(s, gone);
 	waiters_forget(s, gone);
 	if (s->control != NULL && control_subscribers(s->control) == 0)
 		logs_tap(s->logs, NULL, NULL);

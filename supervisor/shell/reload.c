@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/lookup.h"
 #include "supervisor/core/rollout_fsm.h"
 #include "supervisor/shell/state.h"
 
@@ -46,13 +47,9 @@ static void finish(struct supervisor *s, struct lines *l, bool ok, struct reload
 	for (size_t i = 0; i < l->count; i++)
 		logs_event(s->logs, ok ? LOGS_INFO : LOGS_ERROR,
 			ok ? "reload.plan" : "reload.error", NULL, 0, "%s", l->items[i]);
-	if (ret != NULL) {
-		ret->ok = ok;
-		ret->lines = l->items;
-		ret->line_count = l->count;
-		return;
-	}
-	release_lines(l);
+	ret->ok = ok;
+	ret->lines = l->items;
+	ret->line_count = l->count;
 }
 
 void reload_result_release(struct reload_result *r)
@@ -243,8 +240,23 @@ static bool may_adopt(const struct supervisor *s, const struct config *next, str
 	return true; /* another database is listed as "needs a restart"; the old one stays in use */
 }
 
+/* Names that would have to be asked for now. */
+static bool is_later(struct supervisor *s, const struct config *next)
+{
+	for (size_t i = 0; next != NULL && i < next->socket_count; i++) {
+		const struct config_socket *c = &next->sockets[i];
+		const char *name = listener_name_to_ask(c);
+
+		if (name[0] != '\0' && listeners_find(s, c) == NULL)
+			(void)lookup(LOOKUP_HOST, c->family, name);
+	}
+	return lookup_missing() > 0;
+}
+
 int reload_read(struct supervisor *s, struct config **ret_config, struct errlist *findings)
 {
+	lookup_may_wait(s->config == NULL);
+	lookup_forget_missing();
 	if (s->config_text != NULL)
 		return config_load_text(
 			s->config_path, s->config_text, s->force, ret_config, findings);
@@ -260,6 +272,12 @@ void reload_plan(struct supervisor *s, bool changed_only, struct reload_result *
 
 	errlist_init(&findings);
 	(void)reload_read(s, &next, &findings);
+	ret_result->later = is_later(s, next);
+	if (ret_result->later) {
+		config_unref(next);
+		errlist_release(&findings);
+		return;
+	}
 	list_findings(&l, &findings);
 	ret_result->ok = findings.errors == 0 && next != NULL && may_adopt(s, next, &l);
 	if (ret_result->ok) {
@@ -285,10 +303,16 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	struct err e;
 	bool ok, unavailable = false;
 
-	stages_mend_control(s);
-	parent_reload_begins(s);
 	errlist_init(&findings);
 	(void)reload_read(s, &next, &findings);
+	ret_result->later = is_later(s, next);
+	if (ret_result->later) {
+		config_unref(next);
+		errlist_release(&findings);
+		return;
+	}
+	stages_mend_control(s);
+	parent_reload_begins(s);
 	list_findings(&l, &findings);
 	ok = findings.errors == 0 && next != NULL && s->core.lifecycle.state == LIFECYCLE_RUNNING &&
 	     may_adopt(s, next, &l);
@@ -315,7 +339,6 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	}
 	errlist_release(&findings);
 	release_lines(&plan);
-	if (ret_result != NULL)
-		ret_result->unavailable = unavailable;
+	ret_result->unavailable = unavailable;
 	finish(s, &l, ok, ret_result);
 }

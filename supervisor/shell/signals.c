@@ -100,6 +100,16 @@ static void stop_workers(struct supervisor *s, const char *name)
 	}
 }
 
+void signals_reload(struct supervisor *s)
+{
+	struct reload_result result = {0};
+
+	reload_run(s, false, &result);
+	if (result.later)
+		lookups_begin_signal(s);
+	reload_result_release(&result);
+}
+
 /* What makes no sense any more, or not yet, while the supervisor is not running. */
 static void while_running(struct supervisor *s, int signal, const char *name)
 {
@@ -142,7 +152,7 @@ static void signalled(void *context, int signal)
 		break;
 	case SIGHUP:
 		say(s, LOGS_INFO, name, "reloading");
-		reload_run(s, false, NULL);
+		signals_reload(s);
 		break;
 	case SIGUSR1:
 		reopen(s, name);

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "conf/lookup.h"
 #include "supervisor/shell/unixsock.h"
 
 /* --- who has the port ---------------------------------------------------------------------------
@@ -102,7 +103,20 @@ static pid_t port_owner(unsigned port)
 /* --- TCP ----------------------------------------------------------------------------------------
  */
 
-static int resolve(const struct config_socket *s, struct addrinfo **ret_list, struct err *e)
+/* "" when it needs no asking: any address, numeric, localhost (RFC 6761: never a question to DNS).
+ */
+const char *listener_name_to_ask(const struct config_socket *s)
+{
+	unsigned char address[sizeof(struct in6_addr)];
+
+	if (s->family == AF_UNIX || s->host[0] == '\0' || strcasecmp(s->host, "localhost") == 0 ||
+		inet_pton(s->family, s->host, address) == 1 || strchr(s->host, '%') != NULL)
+		return "";
+	return s->host;
+}
+
+static int resolve(const struct config_socket *s, struct addrinfo **ret_list, int *ret_addresses,
+	struct err *e)
 {
 	struct addrinfo hints = {
 		.ai_family = s->family,
@@ -110,23 +124,23 @@ static int resolve(const struct config_socket *s, struct addrinfo **ret_list, st
 		.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV,
 	};
 	const char *host = s->host[0] ? s->host : NULL;
+	const struct lookup *l;
 	char port[16];
 	int rc;
 
-	/* RFC 6761: never a question to DNS; a bare system has no /etc/hosts. */
 	if (host && strcasecmp(host, "localhost") == 0)
 		host = s->family == AF_INET6 ? "::1" : "127.0.0.1";
+	if (listener_name_to_ask(s)[0]) {
+		l = lookup(LOOKUP_HOST, s->family, s->host);
+		if (!l || !l->found)
+			return err_set(e, ERR_UNAVAILABLE, "cannot resolve '%s': %s", s->host,
+				l ? l->home : "not looked up yet");
+		host = l->name;
+		hints.ai_family = AF_UNSPEC;
+		*ret_addresses = l->addresses;
+	}
 	snprintf(port, sizeof(port), "%d", s->port);
 	rc = getaddrinfo(host, port, &hints, ret_list);
-	if (rc != 0 && host) {
-		hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-		rc = getaddrinfo(host, port, &hints, ret_list);
-	}
-	/* A name without an IPv4 address may have another. */
-	if (rc != 0 && host && s->family == AF_INET) {
-		hints.ai_family = AF_INET6;
-		rc = getaddrinfo(host, port, &hints, ret_list);
-	}
 	if (rc != 0)
 		return err_set(e, ERR_UNAVAILABLE, "cannot resolve '%s': %s", s->host,
 			rc == EAI_SYSTEM ? strerror(errno) : gai_strerror(rc));
@@ -251,13 +265,11 @@ static int open_address(
 static int open_tcp(struct listener *l, const struct config_socket *s, struct err *e)
 {
 	struct addrinfo *list;
-	int rc = resolve(s, &list, e);
+	int rc = resolve(s, &list, &l->addresses, e);
 
 	if (rc != 0)
 		return rc;
 	/* One listener each: the first of the name's addresses. */
-	for (const struct addrinfo *a = list; a != NULL; a = a->ai_next)
-		l->addresses++;
 	rc = open_address(l, s, list, e);
 	freeaddrinfo(list);
 	return rc;

@@ -34,6 +34,8 @@ void listener_set_nodelay(const struct listener *l, const struct config_socket *
 /* What a listener for S is recognised by, whatever the spelling: two with one key cannot both be
  * open. A port that the kernel chooses belongs to the name of its section. */
 void listener_key(const struct config_socket *s, char *buf, size_t bytes);
+/* The host that must be looked up (conf/lookup.h) before it can be opened; "" = none. */
+const char *listener_name_to_ask(const struct config_socket *s);
 /* Remove the unix path if it is still ours; close. */
 void listener_close(struct listener *l);
 /* The file of a unix listener may be deleted, replaced or renamed (gunicorn unlinks it). */

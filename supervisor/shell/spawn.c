@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "supervisor/shell/probes.h"
+#include "conf/lookup.h"
 #include "supervisor/shell/spawn_internal.h"
 
 /* --- the process's own side ---------------------------------------------------------------- */
@@ -182,7 +183,7 @@ static int build_limits(struct spawn *sp)
 	return 0;
 }
 
-/* The user database may be slow (LDAP): asked once for each user, while nothing waits for it. */
+/* As they were when the file was read: the user database may be slow (LDAP). */
 void spawn_find_groups(struct spawn *sp)
 {
 	static struct {
@@ -192,9 +193,16 @@ void spawn_find_groups(struct spawn *sp)
 		gid_t groups[256];
 	} last = {.count = -1};
 	const struct config_user *u = &sp->settings->user;
+	const int most = (int)(sizeof sp->groups / sizeof *sp->groups);
+	const struct lookup *known = u->set ? lookup_known_user(u->name) : NULL;
 
 	if (!u->set || geteuid() != 0)
 		return;
+	if (known != NULL && known->uid == u->uid && known->gid == u->gid) {
+		sp->group_count = known->group_count < most ? known->group_count : most;
+		memcpy(sp->groups, known->groups, (size_t)sp->group_count * sizeof *sp->groups);
+		return;
+	}
 	if (last.count < 0 || last.uid != u->uid || last.gid != u->gid) {
 		last.count = 256;
 		last.uid = u->uid;

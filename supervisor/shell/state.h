@@ -170,6 +170,7 @@ struct upgrade {
 };
 
 struct claims;   /* claims.c: of applications' schedulers */
+struct lookups;  /* lookups.c: what waits for names */
 struct commands; /* commands.c: who waits for what */
 struct memory;   /* memory.c: the sampling of workers' memory */
 
@@ -202,6 +203,7 @@ struct supervisor {
 	bool detached; /* run -d: nobody reads our standard output */
 	int detach_fd; /* to whom waits for the start; -1 = nobody */
 	struct commands *commands;
+	struct lookups *lookups;             /* NULL = nothing waits */
 	struct memory *memory;               /* NULL = no program has max_memory */
 	struct probe *probes, *probes_spare; /* attempts under way, and memory for more */
 	struct claims *claims;               /* NULL = none came yet */
@@ -404,6 +406,18 @@ void listeners_check(struct supervisor *s);             /* after events */
 /* grace.c: the time that stopping may take, where something above us limits it */
 void grace_report(struct supervisor *s);
 
+/* lookups.c: a reload that waits for the user database or for DNS */
+void lookups_begin_signal(struct supervisor *s); /* SIGHUP again when they have answered */
+/* Is that request, again then, to be answered later? False: it was tried often enough. */
+bool lookups_begin(
+	struct supervisor *s, struct control_connection *from, uint64_t id, json_t *json);
+void lookups_forget(struct supervisor *s, const struct control_connection *gone); /* NULL = all */
+int64_t lookups_deadline(const struct supervisor *s);                             /* 0 = none */
+void lookups_check(struct supervisor *s);
+void commands_again(
+	struct supervisor *s, struct control_connection *from, uint64_t id, json_t *json);
+void signals_reload(struct supervisor *s);
+
 /* inherit.c: before the loop; what the configuration has of it are slots then */
 int inherit_sockets(struct supervisor *s, struct err *e);
 
@@ -416,11 +430,12 @@ void privileges_report(struct supervisor *s);
 /* reload.c */
 struct reload_result {
 	bool ok;
+	bool later;       /* names must be looked up first: nothing was done, nothing else is set */
 	bool unavailable; /* the file is good, but a socket that it asks for cannot be opened */
 	char **lines;     /* the plan, or the findings */
 	size_t line_count;
 };
-/* Read, validate, compare, post EVENT_RELOAD; logs and fills RESULT (NULL is fine). CHANGED_ONLY:
+/* Read, validate, compare, post EVENT_RELOAD; logs and fills RESULT. CHANGED_ONLY:
  * whatever roll_on_reload says. */
 void reload_run(struct supervisor *s, bool changed_only, struct reload_result *ret_result);
 /* The same up to the plan, which is neither logged nor done. */

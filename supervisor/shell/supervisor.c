@@ -174,6 +174,7 @@ static void set_timer(struct supervisor *s)
 
 	at = earlier(earlier(at, commands_deadline(s)), spawn_due(s));
 	at = earlier(earlier(at, parent_deadline(s)), listeners_deadline(s));
+	at = earlier(at, lookups_deadline(s));
 	at = earlier(at, memory_due(s));
 	at = earlier(at, probes_deadline(s));
 	at = earlier(at, upgrade_deadline(s));
@@ -210,6 +211,8 @@ static void drain(void *context)
 	memory_check(s);
 	probes_check(s);
 	claims_check(s);
+	listeners_check(s);
+	lookups_check(s);
 	do
 		handle_queue(s);
 	while (!s->exiting && lease_now_ns() < until_ns && spawn_next(s));
@@ -219,7 +222,6 @@ static void drain(void *context)
 		return;
 	if (s->retired_count > 0)
 		listeners_sweep(s);
-	listeners_check(s);
 	if (s->changed) {
 		s->changed = false;
 		commands_check(s);
@@ -431,6 +433,7 @@ static void release(struct supervisor *s)
 			process_release(&s->processes[i]);
 	}
 	upgrade_release(s);
+	lookups_forget(s, NULL);
 	commands_free(s);
 	memory_free(s);
 	claims_end(s);
