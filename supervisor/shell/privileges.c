@@ -139,7 +139,7 @@ int privileges_drop(struct supervisor *s, struct err *e)
 	give_file(c->logfile, &c->user);
 	if (become(&c->user, e) < 0)
 		return e->code;
-	privileges_dropped = c->user.uid != 0;
+	privileges_dropped = s->root_given_up = c->user.uid != 0;
 	set_environment(c);
 	return 0;
 }

@@ -194,6 +194,7 @@ struct supervisor {
 	int pid_heads[PID_HEADS]; /* slot + 1, by pid: the latest process of a pid comes first */
 	struct listener_slot *listeners;
 	size_t listener_count;
+	bool root_given_up; /* [baton] user */
 	int socket_inotify_fd;
 	struct loop_watch *socket_inotify_watch; /* NULL = no file is watched */
 	struct lock_state lock;

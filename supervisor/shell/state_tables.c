@@ -356,7 +356,7 @@ static const struct state_field supervisor[] = {
 	SKIP(control), SKIP(notify), SKIP(commands), /* control_state.c, notify.c, waiters_state.c */
 	SKIP(memory), /* memory_check */
 	SKIP(claims), /* upgrade.c waits until there is none */
-	SKIP(lookups), /* lookups_forget: whoever waits asks again */
+	V(root_given_up), SKIP(lookups), /* upgrade.c waits until there is none */
 	SUB(parent, parent), V(detached), FD(detach_fd),
 	ARRAY(hooks, struct hook_process, STATE_STRUCT, .of = &state_hook), SUB(oom, oom),
 	TEXT(instance), TEXT(hostname), TEXT(config_path), TEXT(control_path),

@@ -163,6 +163,8 @@ static const char *unrest(const struct supervisor *s)
 		return "the helpers of the last upgrade are still being replaced";
 	if (claims_waiting(s))
 		return "claims wait for the database";
+	if (s->lookups != NULL)
+		return "a reload waits for the user database or DNS";
 	if (s->detach_fd >= 0)
 		return "whoever started it is still being told so";
 	return NULL;

@@ -90,6 +90,7 @@ static void take_over(struct supervisor *s, const json_t *document)
 	json_decref(deadman);
 	listeners_watch(s);
 	probes_resume(s);
+	privileges_dropped = s->root_given_up;
 	reap_children(s); /* whose SIGCHLD may have been handled by nobody */
 	supervisor_forget_snapshots(s);
 }
