@@ -150,6 +150,19 @@ static struct logs_sink *make(const struct logs_sink *like, const char *path)
 	return s;
 }
 
+/* For a thousand workers on our own output: the descriptor need not be opened to be known. */
+static struct logs_sink *find_given(struct logs *l, int given)
+{
+	struct stat st;
+	struct logs_sink like = {.logs = l};
+
+	if (given < 0 || fstat(given, &st) != 0)
+		return NULL;
+	like.device = st.st_dev;
+	like.inode = st.st_ino;
+	return find(l, &like);
+}
+
 int logs_sink_open(struct logs *l, enum config_output kind, const char *path, int standard,
 	const char *directory, const char *name, struct logs_sink **ret_sink, struct err *e)
 {
@@ -160,6 +173,11 @@ int logs_sink_open(struct logs *l, enum config_output kind, const char *path, in
 
 	if (kind == OUTPUT_NONE) {
 		*ret_sink = NULL;
+		return 0;
+	}
+	s = kind == OUTPUT_AUTO ? NULL : find_given(l, given);
+	if (s) {
+		*ret_sink = logs_sink_ref(s);
 		return 0;
 	}
 	if (kind == OUTPUT_AUTO)

@@ -1,9 +1,11 @@
 #include "supervisor/shell/loop.h"
+#include "supervisor/shell/own_memory.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <ev.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timerfd.h>
@@ -12,6 +14,7 @@
 
 #define SIGNALS       65
 #define NS_PER_SECOND 1000000000LL
+#define CHUNK_WATCHES 100 /* two pages */
 
 struct loop_watch {
 	ev_io io;
@@ -19,6 +22,11 @@ struct loop_watch {
 	void (*ready)(void *context, unsigned events);
 	void *context;
 	struct loop_watch *next; /* of the list of unwatched ones */
+};
+
+struct watch_chunk {
+	struct watch_chunk *next;
+	struct loop_watch watches[CHUNK_WATCHES];
 };
 
 struct signal_watch {
@@ -34,6 +42,7 @@ struct loop {
 
 	/* Unwatched ones are used again only after the round in which they were unwatched. */
 	struct loop_watch *retired, *spare;
+	struct watch_chunk *chunks; /* all watches lie there */
 
 	struct signal_watch signals[SIGNALS];
 
@@ -90,10 +99,36 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *watcher, int revents)
 		l->hook(l->hook_context);
 }
 
+/* libev's memory too is kept out of forks: what the loop writes between two of them is not copied
+ * then. Before each block its size. */
+struct ev_block {
+	_Alignas(max_align_t) size_t bytes;
+};
+
+static void *ev_memory(void *from, long bytes)
+{
+	struct ev_block *b = from ? (struct ev_block *)from - 1 : NULL, *larger;
+	size_t wanted = bytes > 0 ? sizeof(*b) + (size_t)bytes : 0;
+
+	if (!wanted) {
+		if (b)
+			own_memory_free(b, b->bytes, 1);
+		return NULL;
+	}
+	if (b && wanted <= b->bytes)
+		return from;
+	larger = own_memory_grow(b, b ? b->bytes : 0, wanted, 1);
+	if (!larger)
+		return NULL;
+	larger->bytes = wanted;
+	return larger + 1;
+}
+
 int loop_create(struct loop **ret_loop, struct err *e)
 {
 	struct loop *l = calloc(1, sizeof(*l));
 
+	ev_set_allocator(ev_memory);
 	if (!l)
 		return err_set(e, ERR_SYSTEM, "cannot create the event loop: out of memory");
 	l->timer_fd = -1;
@@ -111,15 +146,6 @@ int loop_create(struct loop **ret_loop, struct err *e)
 	return 0;
 }
 
-static void free_watches(struct loop_watch *w)
-{
-	while (w) {
-		struct loop_watch *next = w->next;
-		free(w);
-		w = next;
-	}
-}
-
 void loop_free(struct loop *l)
 {
 	if (!l)
@@ -134,8 +160,11 @@ void loop_free(struct loop *l)
 	}
 	ev_prepare_stop(l->ev, &l->prepare);
 	ev_loop_destroy(l->ev);
-	free_watches(l->retired);
-	free_watches(l->spare);
+	while (l->chunks) {
+		struct watch_chunk *next = l->chunks->next;
+		own_memory_free(l->chunks, 1, sizeof(*l->chunks));
+		l->chunks = next;
+	}
 	free(l);
 }
 
@@ -155,16 +184,31 @@ static void on_io(struct ev_loop *ev, ev_io *watcher, int revents)
 	w->ready(w->context, events);
 }
 
+static bool add_watches(struct loop *l)
+{
+	struct watch_chunk *chunk = own_memory_new(1, sizeof(*chunk));
+
+	if (!chunk)
+		return false;
+	chunk->next = l->chunks;
+	l->chunks = chunk;
+	for (int i = CHUNK_WATCHES - 1; i >= 0; i--) {
+		chunk->watches[i].next = l->spare;
+		l->spare = &chunk->watches[i];
+	}
+	return true;
+}
+
 struct loop_watch *loop_watch(struct loop *l, int fd, unsigned events,
 	void (*ready)(void *context, unsigned events), void *context)
 {
-	struct loop_watch *w = l->spare;
+	struct loop_watch *w;
 
 	assert(fd >= 0 && ready);
-	if (w)
-		l->spare = w->next;
-	else if (!(w = malloc(sizeof(*w))))
+	if (!l->spare && !add_watches(l))
 		return NULL;
+	w = l->spare;
+	l->spare = w->next;
 	memset(w, 0, sizeof(*w));
 	w->loop = l;
 	w->ready = ready;

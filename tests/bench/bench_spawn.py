@@ -102,6 +102,9 @@ def peer(how, count, use):
     try:
         seen = starts.wait(count, 90)
         return use(starts, (max(ns for _, ns in seen) - began) / 1e6)
+    except harness.Failed as e:
+        note(f"{how.__name__}: {e}")
+        return None
     finally:
         process.terminate()
         process.wait(60)

@@ -250,7 +250,7 @@ def _():
     floor = count * (boot + drain)
     print(f"# {', '.join(f'{t:.0f}' for t in took)} ms; boot and drain alone take {floor} ms")
     # The best of three: the machine has other work. `make bench` holds the median to 10 ms a worker.
-    check(floor <= min(took) <= floor + 10 * count + 60, f"{min(took):.0f} ms against {floor} ms")
+    check(floor <= min(took) <= floor + 10 * count + 150, f"{min(took):.0f} ms against {floor} ms")
 
 
 @test("a rollout of an application that boots for 2 s: nobody waits for a boot")
