@@ -37,7 +37,7 @@ static void print_outcomes(void)
 #undef X
 	};
 
-	fputs(".TS\ntab(|);\nlb lb lb lb lb lb\nl l l l l l.\n", out);
+	fputs(".TS\ntab(|);\nlb1 lb1 lb1 lb1 lb1 lb\nl1 l1 l1 l1 l1 l.\n", out);
 	for (int s = 0; s < STAGE_ROWS; s++)
 		fprintf(out, "|%s", stages[s]);
 	fputs("\n", out);

@@ -46,7 +46,7 @@ enum outcome_word {
 /* Event, its words, and the outcome at each stage in the order of STAGES. */
 #define O(name) OUTCOME_##name
 #define HAPPENINGS(X)                                                                              \
-	X(TERM, "SIGTERM, baton shutdown", O(DOWN), O(DOWN), O(DOWN), O(DOWN), O(DOWN))            \
+	X(TERM, "SIGTERM, shutdown", O(DOWN), O(DOWN), O(DOWN), O(DOWN), O(DOWN))                  \
 	X(INT, "SIGINT, SIGQUIT", O(DOWN), O(DOWN), O(DOWN), O(DOWN), O(DOWN))                     \
 	X(SCALE_UP, "scaled up", O(NEW), O(NEW), O(OLD), O(OLD), O(SAME))                          \
 	X(SCALE_DOWN, "scaled down", O(NEW), O(NEW), O(OLD), O(OLD), O(SAME))                      \
@@ -55,9 +55,8 @@ enum outcome_word {
 	X(STOP_ONE, "stop of one worker", O(NEW), O(NEW), O(OLD), O(OLD), O(SAME))                 \
 	X(RESTART, "baton restart", O(NEW), O(NEW), O(OLD), O(OLD), O(SAME))                       \
 	X(ROLL, "restart \\-\\-rolling", O(NEWEST), O(NEWEST), O(NEWEST), O(NEWEST), O(NEWEST))    \
-	X(RELOAD, "another version (HUP)", O(NEWEST), O(NEWEST), O(NEWEST), O(NEWEST), O(NEWEST))  \
-	X(TAKEN_OUT, "taken out (HUP)", O(REMOVED), O(REMOVED), O(REMOVED), O(REMOVED),            \
-		O(REMOVED))                                                                        \
+	X(RELOAD, "another version", O(NEWEST), O(NEWEST), O(NEWEST), O(NEWEST), O(NEWEST))        \
+	X(TAKEN_OUT, "taken out", O(REMOVED), O(REMOVED), O(REMOVED), O(REMOVED), O(REMOVED))      \
 	X(OLD_CRASHES, "an old worker dies", O(NEW), O(NEW), O(OLD), O(OLD), O(SAME))              \
 	X(NEW_CRASHES, "a new worker dies", O(NEW), O(NEW), O(OLD), O(OLD), O(SAME))               \
 	X(EXECUTOR_CRASHES, "the executor dies", O(NEW), O(NEW), O(OLD), O(OLD), O(SAME))          \

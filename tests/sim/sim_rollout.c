@@ -23,6 +23,7 @@ static int version;       /* the newest */
 static int bad[VERSIONS]; /* percent of its starts that fail */
 static int shown;         /* the slot whose page is shown; -1 = none */
 static bool excused;      /* since the last time that all were serving */
+static int allowed;       /* to be missing */
 static bool recycles;     /* versions of this world have max_age, max_memory */
 static uint64_t recyclings;
 
@@ -87,6 +88,52 @@ static void check_probes(void)
 	}
 }
 
+/* What may be missing of those that are wanted: of every version since all were serving. */
+static void allow(const struct config_program *s)
+{
+	int extra, missing;
+
+	rollout_limits(s, f.programs[0].count, &extra, &missing);
+	allowed = missing > allowed ? missing : allowed;
+}
+
+/* A generation is one version, and what is at rest has no pairs. */
+static void check_generations(void)
+{
+	const struct program *p = &f.programs[0];
+
+	for (int i = 0; i < FIX_WORKERS; i++) {
+		const struct worker *w = &f.workers[i];
+
+		if (w->used && w->tree && w->generation == p->generation &&
+			w->settings != p->settings)
+			fail_msg("seed %llu: slot %d has another version of generation %u",
+				(unsigned long long)seed, i, w->generation);
+		if (w->used && w->outgoing && !w->remove && p->rollout.state == ROLLOUT_IDLE)
+			fail_msg("seed %llu: slot %d is outgoing, and no rollout runs",
+				(unsigned long long)seed, i);
+	}
+}
+
+/* The executor goes last: its turn comes when no other old one is left. */
+static void check_turn(int executor, bool was_outgoing, bool was_running)
+{
+	const struct program *p = &f.programs[0];
+	const struct worker *e = executor >= 0 ? &f.workers[executor] : NULL;
+	bool begun = e != NULL && was_running && !was_outgoing &&
+		     (e->outgoing ? !e->remove
+				  : e->state == WORKER_STOPPING &&
+					     strstr(e->reason, "another version") != NULL);
+
+	for (int i = 0; i < FIX_WORKERS && begun; i++) {
+		const struct worker *w = &f.workers[i];
+
+		if (w != e && w->used && w->tree && !w->remove && w->generation != p->generation)
+			fail_msg("seed %llu: the executor's turn came before that of slot %d",
+				(unsigned long long)seed, i);
+	}
+}
+
 static void check(void)
 {
 	const struct program *p = &f.programs[0];
@@ -94,6 +141,7 @@ static void check(void)
 
 	check_pages();
 	check_probes();
+	check_generations();
 	for (int i = 0; i < FIX_WORKERS; i++)
 		stale += f.workers[i].used && !f.workers[i].remove &&
 			 f.workers[i].stale != RECYCLE_NOT;
@@ -109,14 +157,15 @@ static void check(void)
 		fail_msg("seed %llu: impossible", (unsigned long long)seed);
 	for (int i = 0; i < FIX_WORKERS; i++)
 		present += f.workers[i].used && f.workers[i].tree;
-	for (int i = 0; i <= version; i++) { /* any of them may be what is gone back to */
-		const struct config_program *s = &programs[i][0];
-
-		missing = s->max_unavailable > missing ? s->max_unavailable : missing;
-	}
+	allow(p->settings);
+	if (p->rollout.settings != NULL)
+		allow(p->rollout.settings);
+	missing = allowed;
 	if (p->wanted > 0 && up >= p->wanted && present <= p->count &&
-		p->rollout.state == ROLLOUT_IDLE)
+		p->rollout.state == ROLLOUT_IDLE) {
 		excused = false;
+		allowed = 0;
+	}
 	if (excused)
 		return;
 	if (present > p->count + extra)
@@ -130,7 +179,13 @@ static void check(void)
 
 static void send(struct event e)
 {
+	const struct executor *x = &f.programs[0].executor;
+	int executor = x->exists && x->state == EXECUTOR_EXECUTING ? x->worker : -1;
+	bool outgoing = executor >= 0 && f.workers[executor].outgoing;
+	bool running = executor >= 0 && f.workers[executor].state == WORKER_RUNNING;
+
 	fix_event(e);
+	check_turn(executor, outgoing, running);
 	for (size_t i = 0; i < f.plan.count; i++)
 		recyclings += f.plan.items[i].kind == ACTION_REPORT &&
 			      f.plan.items[i].about == REPORT_RECYCLE;
@@ -340,13 +395,17 @@ static void storm(bool operators)
 	}
 }
 
-static void calm(void)
+/* NEWEST: with another reload; else whatever is there comes to an end by itself. */
+static void calm(bool newest)
 {
 	excused = true;
 	SEND(.kind = EVENT_START, .program = 0);
 	memset(bad, 0, sizeof bad);
 	recycles = false;
-	reload(0);
+	for (int i = 0; i <= version; i++)
+		programs[i][0].max_age_ns = programs[i][0].max_memory = 0;
+	if (newest)
+		reload(0);
 	for (int i = 0; i < 600; i++) {
 		bool moved = false;
 
@@ -378,8 +437,29 @@ static void calm(void)
 				(unsigned long long)seed, i, w->generation,
 				f.programs[0].generation);
 	}
-	if (aimed() != &programs[version][0])
+	if (newest && aimed() != &programs[version][0])
 		fail_msg("seed %llu: not the newest version", (unsigned long long)seed);
+}
+
+/* TERM waits for no rollout: after the last process there is nothing more to wait for. */
+static void down(void)
+{
+	excused = true;
+	memset(bad, 0, sizeof bad);
+	SEND(.kind = EVENT_SHUTDOWN, .number = SHUTDOWN_GRACEFUL);
+	if (f.programs[0].rollout.state != ROLLOUT_IDLE)
+		fail_msg("seed %llu: a rollout runs on", (unsigned long long)seed);
+	for (int i = 0; i < 200 && f.core.lifecycle.state != LIFECYCLE_DOWN; i++) {
+		bool moved = false;
+
+		for (int k = 0; k < FIX_WORKERS; k++)
+			moved = move(k, true) || moved;
+		if (f.core.election.request.op != REQUEST_NONE)
+			fix_done();
+		if (!moved)
+			time_passes();
+	}
+	assert_int_equal(f.core.lifecycle.state, LIFECYCLE_DOWN);
 }
 
 static void one_world(void)
@@ -416,7 +496,10 @@ static void one_world(void)
 	if (recycles)
 		reload(0);
 	storm(between(0, 1));
-	calm();
+	if (between(0, 7) == 0)
+		down();
+	else
+		calm(between(0, 2) > 0);
 }
 
 static double seconds(void)

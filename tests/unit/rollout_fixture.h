@@ -33,6 +33,8 @@ __attribute__((unused)) static void ends(int slot)
 	fix_worker(EVENT_GONE, slot);
 }
 
+static void (*on_step)(void); /* before each step */
+
 /* Those of generation FAILS exit at once; all others do as they are told. */
 __attribute__((unused)) static void settle(uint32_t fails)
 {
@@ -41,6 +43,8 @@ __attribute__((unused)) static void settle(uint32_t fails)
 		for (int i = 0; i < FIX_WORKERS; i++) {
 			struct worker *w = &f.workers[i];
 
+			if (on_step != NULL)
+				on_step();
 			if (!w->used || !w->tree ||
 				(w->state != WORKER_STARTING && w->state != WORKER_STOPPING))
 				continue;

@@ -172,6 +172,14 @@ static void test_neither_starts_then(void **state)
 	}
 }
 
+static void executor_is_last(void)
+{
+	const struct executor *x = &f.programs[0].executor;
+
+	if (x->state == EXECUTOR_DRAINING && f.workers[x->worker].generation == 1)
+		assert_int_equal(count(WORKER_RUNNING, 1) + count(WORKER_STOPPING, 1), 1);
+}
+
 /* The executor goes last, and moves once: to a worker of the new version. */
 static void test_executor_goes_last(void **state)
 {
@@ -190,7 +198,9 @@ static void test_executor_goes_last(void **state)
 		assert_int_equal(f.programs[0].executor.state, EXECUTOR_EXECUTING);
 		reload(0);
 		for (int i = 0; i < 100 && f.programs[0].rollout.state != ROLLOUT_IDLE; i++) {
+			on_step = executor_is_last;
 			settle(0);
+			on_step = NULL;
 			if (f.core.election.request.op == REQUEST_PROMOTE) {
 				assert_int_equal(count(WORKER_RUNNING, 1), 0);
 				fix_promote(0);
