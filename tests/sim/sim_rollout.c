@@ -479,7 +479,7 @@ static void one_world(void)
 		candidate ? EXECUTOR_CANDIDATE : EXECUTOR_NO,
 		between(0, 2) ? PROMOTE_NOTIFY : PROMOTE_RESPAWN);
 	f.settings[0].max_unavailable = 1;
-	f.settings[0].startretries = -1;
+	f.settings[0].startretries = between(0, 1) ? -1 : between(0, 4);
 	f.settings[0].ready = between(0, 2)   ? READY_NOTIFY
 			      : between(0, 1) ? READY_PROBE
 					      : READY_LOG;
