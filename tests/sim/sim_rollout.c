@@ -25,7 +25,7 @@ static int shown;         /* the slot whose page is shown; -1 = none */
 static bool excused;      /* since the last time that all were serving */
 static int allowed;       /* to be missing */
 static bool recycles;     /* versions of this world have max_age, max_memory */
-static uint64_t recyclings;
+static uint64_t recyclings, halves;
 
 static int between(int low, int high)
 {
@@ -186,6 +186,10 @@ static void send(struct event e)
 
 	fix_event(e);
 	check_turn(executor, outgoing, running);
+	for (size_t i = 0; i < f.plan.count; i++)
+		halves += f.plan.items[i].kind == ACTION_REPORT &&
+			  f.plan.items[i].about == REPORT_PROGRAM &&
+			  strstr(f.plan.items[i].reason, "half way") != NULL;
 	for (size_t i = 0; i < f.plan.count; i++)
 		recyclings += f.plan.items[i].kind == ACTION_REPORT &&
 			      f.plan.items[i].about == REPORT_RECYCLE;
@@ -384,6 +388,8 @@ static void storm(bool operators)
 			operator_acts();
 		else if (what < 7 && !recycles)
 			rolls();
+		else if (what == 12) /* what started yesterday need not start today */
+			bad[between(0, version)] = between(0, 1) * 100;
 		else if (what < 12)
 			grows(any_worker());
 		else if (what < 20)
@@ -521,8 +527,9 @@ static void test_rollouts(void **unused)
 		one_world();
 		worlds++;
 	}
-	printf("rollouts: %llu worlds, %llu workers recycled\n", (unsigned long long)worlds,
-		(unsigned long long)recyclings);
+	printf("rollouts: %llu worlds, %llu workers recycled, %llu times half way\n",
+		(unsigned long long)worlds, (unsigned long long)recyclings,
+		(unsigned long long)halves);
 	assert_true(worlds < 100 || recyclings > worlds / 10);
 }
 
