@@ -304,6 +304,8 @@ static void check_program(struct loader *l, struct config_program *p)
 			units_print_duration(p->stopwaitsecs_ns, stop, sizeof(stop)),
 			units_print_duration(l->config->shutdown_timeout_ns, whole, sizeof(whole)));
 	}
+	if (p->max_age_jitter_ns > 0 && p->max_age_ns == 0)
+		say(l, p, true, "max_age_jitter", "has no effect without 'max_age'");
 	if (p->restart_backoff_ns > p->restart_backoff_max_ns)
 		say(l, p, false, "restart_backoff_max", "is below restart_backoff");
 	if (p->watchdog_ns && p->watchdog_ns < UNITS_SECOND_NS / 100)

@@ -65,8 +65,11 @@ static const struct worker *look_up(struct supervisor *s, struct waiter_worker *
 	if (of == NULL || !of->used || of->program != at->program || of->index != at->index ||
 		of->remove || of->outgoing)
 		at->slot = core_find_worker(&s->core, at->program, at->index);
-	if (at->slot < 0)
+	if (at->slot < 0) { /* scaled away, say: not looked for again */
 		at->slot = 0;
+		at->told = true;
+		return NULL;
+	}
 	of = &s->core.workers[at->slot];
 	return of->used && of->program == at->program && of->index == at->index ? of : NULL;
 }

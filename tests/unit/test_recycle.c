@@ -494,6 +494,19 @@ static void test_every_wait_ends(void **state)
 	}
 }
 
+/* What is written beside max_age is what is kept: the due time follows a reload at once. */
+static void test_age_is_live(void **state)
+{
+	(void)state;
+	begin_aging(2, 1, EXECUTOR_NO);
+	f.settings[0].max_age_ns = 500 * SEC;
+	fix_timer(100 * SEC);
+	assert_int_equal(web->rollout.state, ROLLOUT_IDLE);
+	f.settings[0].max_age_ns = 50 * SEC;
+	fix_timer(1);
+	assert_int_equal(web->rollout.state, ROLLOUT_RECYCLING);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -504,6 +517,7 @@ int main(void)
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_replacement_fails),
 		cmocka_unit_test(test_jitter),
+		cmocka_unit_test(test_age_is_live),
 		cmocka_unit_test(test_rollout_and_recycling),
 		cmocka_unit_test(test_roll),
 		cmocka_unit_test(test_scale_down),
