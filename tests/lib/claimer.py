@@ -2,10 +2,11 @@
 """A worker with a scheduler of its own: while it is the executor it claims a firing each TICK ms and
 writes what it got to a log.
 
-    claimer.py LOG TICK_MS
+    claimer.py LOG TICK_MS START
 
 Lines: `BOOTTIME_NS run|not WORKER PID TERM FIRING`, one write each. Firings are numbered by the wall
-clock, so all workers mean the same; a new executor also tries the 300 before (as misfires)."""
+clock, so all workers mean the same, and begin at START (microseconds); a new executor also tries the
+100 before, from the oldest on (as misfires)."""
 
 import os
 import sys
@@ -18,6 +19,7 @@ import baton    # noqa: E402
 
 LOG = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 TICK = int(sys.argv[2]) * 1000
+START = int(sys.argv[3]) // TICK * TICK
 WORKER = os.environ["BATON_WORKER"]
 client = baton.Baton.from_environ()
 
@@ -53,11 +55,10 @@ def run(firing):
 def main():
     client.start(on_demote=on_demote)
     client.ready()
-    begun = time.time_ns() // 1000 // TICK * TICK
     last = 0
     while True:
         due = time.time_ns() // 1000 // TICK * TICK
-        firing = max(last + TICK, begun, due - 300 * TICK)
+        firing = max(last + TICK, due - 100 * TICK, START)
         while firing <= due and client.may_start() and run(firing):
             last = firing
             firing += TICK

@@ -38,10 +38,17 @@ def runs(log, verb="run"):
     return found
 
 
-def begin(folder_, tick=20, workers=2, **more):
+def caught_up(log, seconds=10):
+    """Firings are run from the oldest on: one that is due now, and all before it were tried."""
+    now = time.time_ns() // 1000
+    wait_until(lambda: max(runs(log), default=0) > now, seconds)
+
+
+def begin(folder_, tick=50, workers=2, **more):
     log = os.path.join(folder_, "log")
-    one = Instance(text(f"{PYTHON} {CLAIMER} {log} {tick}", workers), folder=folder_, **more)
-    return one, log
+    command = f"{PYTHON} {CLAIMER} {log} {tick} {time.time_ns() // 1000}"
+    one = Instance(text(command, workers), folder=folder_, **more)
+    return one, log, command
 
 
 def audit(log, tick, least):
@@ -58,7 +65,7 @@ def audit(log, tick, least):
 
 @test("handoffs on the firings: each runs once, none is lost")
 def _():
-    one, log = begin(folder())
+    one, log, _ = begin(folder())
     one.wait_for("executor", 10)
     for _ in range(6):
         wait_until(lambda: len(runs(log)) > 0, 5)
@@ -66,9 +73,10 @@ def _():
         count = len(runs(log))
         one.call("handoff")
         one.wait_for(f"executor!={before}", 10)
-        wait_until(lambda: len(runs(log)) > count + 10, 10)
+        wait_until(lambda: len(runs(log)) > count + 5, 10)
+    caught_up(log)
     one.stop()
-    lost, found = audit(log, 20, 60)
+    lost, found = audit(log, 50, 20)
     equal(lost, [], "firings that were lost")
     check({"web:0", "web:1"} <= {workers[0] for workers in found.values()}, "one worker did it all")
     with contextlib.closing(sqlite3.connect(one.path("baton.db"))) as db:
@@ -79,46 +87,63 @@ def _():
 
 @test("the executor killed, the keepers killed, the database busy: never twice, none lost but at a death")
 def _():
-    one, log = begin(folder())
+    one, log, _ = begin(folder())
     one.wait_for("executor", 10)
     wait_until(lambda: len(runs(log)) > 10, 10)
     for keeper in helpers("lock-keeper", of=one.pid):
         os.kill(keeper, signal.SIGKILL)
     count = len(runs(log))
-    wait_until(lambda: len(runs(log)) > count + 10, 10)
+    wait_until(lambda: len(runs(log)) > count + 5, 10)
     with contextlib.closing(sqlite3.connect(one.path("baton.db"), isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         time.sleep(0.3)
         db.execute("ROLLBACK")
-    count = len(runs(log))
-    wait_until(lambda: len(runs(log)) > count + 10, 10)
-    lost, _ = audit(log, 20, 30)
+    caught_up(log)
+    lost, _ = audit(log, 50, 20)
     equal(lost, [], "firings that were lost before a worker died")
-    deaths = 3
+    deaths = 2
     for _ in range(deaths):
         pid = one.executor()["pid"]
         os.kill(pid, signal.SIGKILL)
         one.wait_for(f"executor!={pid}", 10)
         count = len(runs(log))
-        wait_until(lambda: len(runs(log)) > count + 10, 10)
+        wait_until(lambda: len(runs(log)) > count + 5, 10)
+    caught_up(log)
     one.stop()
-    lost, _ = audit(log, 20, 60)
+    lost, _ = audit(log, 50, 20)
     check(len(lost) <= deaths, f"lost {lost}: one at most with each death")
 
 
 @test("two instances: a takeover runs no firing twice")
 def _():
     where = folder()
-    one, log = begin(where, name="one", workers=1)
+    one, log, command = begin(where, name="one", workers=1)
     one.wait_for("executor", 10)
-    two = Instance(text(f"{PYTHON} {CLAIMER} {log} 20", 1), folder=where, name="two")
+    two = Instance(text(command, 1), folder=where, name="two")
     wait_until(lambda: len(runs(log)) > 10, 10)
     before = max(runs(log))
     one.stop()
     two.wait_for("executor", 10)
     wait_until(lambda: max(runs(log)) > before + 500000, 10)
+    caught_up(log)
     two.stop()
-    lost, _ = audit(log, 20, 30)
+    lost, _ = audit(log, 50, 20)
+    equal(lost, [], "firings that were lost")
+
+
+@test("an upgrade in place among the claims: none twice, none lost")
+def _():
+    one, log, _ = begin(folder())
+    one.wait_for("executor", 10)
+    for _ in range(2):
+        count = len(runs(log))
+        wait_until(lambda: len(runs(log)) > count + 5, 10)
+        one.cli("upgrade", status=0)
+    count = len(runs(log))
+    wait_until(lambda: len(runs(log)) > count + 5, 10)
+    caught_up(log)
+    one.stop()
+    lost, _ = audit(log, 50, 20)
     equal(lost, [], "firings that were lost")
 
 
