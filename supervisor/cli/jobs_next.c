@@ -9,7 +9,8 @@
 #include "conf/units.h"
 #include "supervisor/cli/output.h"
 
-enum { ONE_JOB = 5, MOST = 10000, IN_CHECK = 20 }; /* times of a job that was named; at most */
+/* Times of a job that was named; of each job at most, of all together; lines in check. */
+enum { ONE_JOB = 5, MOST = 10000, MOST_OF_ALL = 1000000, IN_CHECK = 20 };
 
 struct firing {
 	const struct config_job *job;
@@ -182,6 +183,9 @@ static int print_next(struct cli *c, const struct config *config, const struct c
 		rc = from_of(c, c->word_count > 0 ? jobs[0] : NULL, &from);
 	if (rc != 0)
 		return rc;
+	if ((int64_t)job_count * count > MOST_OF_ALL)
+		return cli_usage(c, "-n %lld of %zu jobs are more than %d times: name some jobs",
+			(long long)count, job_count, MOST_OF_ALL);
 	if (cli_has(c, OPTION_JSON))
 		return print_json(jobs, job_count, from, count);
 	if (job_count == 0) {

@@ -180,6 +180,10 @@ def _():
             (["--failed"], 2, "does not apply here")):
         run = baton("jobs", "next", *words, "-c", path, status=status)
         check(text in run.err, f"{words}: {run.err}")
+    many = file_of("[baton]\n" + "".join(
+        f"[job:j{i}]\nschedule = @daily\ncommand = true\n" for i in range(101)))
+    run = baton("jobs", "next", "-n", "10000", "-c", many, status=2)
+    check("name some jobs" in run.err, run.err)
     path = file_of("[baton]\n[job:x]\nschedule = 61 * * * *\ncommand = true\n")
     run = baton("jobs", "next", "-c", path, status=78)
     check("x.ini:3: [job:x] schedule: column 1: minute '61': 0 to 59" in run.err, run.err)
