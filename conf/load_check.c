@@ -332,6 +332,22 @@ static void check_socket_pair(
 			b->name, a->name, a->place.file, a->place.line);
 }
 
+/* O_NONBLOCK belongs to the listener: all that share it have what one of them asks for. */
+static void check_sharing(
+	struct loader *l, struct config_program *p, const struct config_program *q)
+{
+	for (size_t i = 0; i < p->socket_count * q->socket_count; i++) {
+		int a = p->sockets[i / q->socket_count], b = q->sockets[i % q->socket_count];
+
+		if (a == b && p->blocking_sockets && !q->blocking_sockets)
+			say(l, p, true, "sockets",
+				arena_printf(l->arena,
+					"'%.100s' is made to block for this server, and so for "
+					"[program:%.100s] too, which shares it: give each its own",
+					l->sockets[a].name, q->name));
+	}
+}
+
 static void check_own_file(struct loader *l, const char *key, const char *path)
 {
 	struct setting s = setting_key(l->data, SECTION_BATON, NULL, NULL, key);
@@ -397,6 +413,10 @@ void load_check(struct loader *l)
 		check_program(l, &l->programs[i]);
 		if (l->programs[i].executor != EXECUTOR_NO)
 			c->scheduler.enabled = true;
+	}
+	for (size_t i = 0; i < c->program_count; i++) {
+		for (size_t j = 0; l->programs[i].blocking_sockets && j < c->program_count; j++)
+			check_sharing(l, &l->programs[i], &l->programs[j]);
 	}
 	for (size_t i = 0; i < c->socket_count; i++) {
 		for (size_t j = 0; j < i; j++)

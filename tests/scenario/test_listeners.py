@@ -376,6 +376,40 @@ def _():
     equal([n for n in os.listdir(os.path.dirname(path)) if "web.sock" in n], [], "files left")
 
 
+@test("an upgrade in place keeps the watch on a unix socket, the way back to it, and what is said of root that was given up")
+def _():
+    if os.geteuid() != 0:
+        skip("only root can give up root")
+    where = folder()
+    os.chown(where, 1, 1)
+    one = Instance("", start=False, folder=where)
+    with open(one.path("server"), "w", encoding="utf-8") as f:
+        f.write(SERVER)
+    os.chmod(one.path("server"), 0o755)
+    text = WEB.replace("[baton]", "[baton]\n        user = daemon")
+
+    def write(listen):
+        one.write(text.format(listen=listen, more="", arguments="", workers=2, program=""))
+    write("unix:%(here)s/web.sock")
+    one.start()
+    one.wait_for("ready=web")
+    before, path, port = pids(one), one.path("web.sock"), free_port()
+    one.cli("upgrade", status=0)
+    mark = one.mark()
+    os.unlink(path)
+    one.wait_log("socket.mended", since=mark)
+    check(ask(path) in before, "who answers after the upgrade")
+    write(f"127.0.0.1:{port}")
+    one.cli("reload", status=0)
+    one.wait_for("rollout=done")
+    equal(ask(path), None, "who answers on the old one")
+    check(ask(("127.0.0.1", port)) in pids(one), "who answers on the new one")
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as f:
+        if int(f.read()) > 81:
+            write("127.0.0.1:81")
+            contains(one.cli("reload", status=1).err, "gave up root", "a reserved port")
+
+
 @test("what is in the way at the start: a folder, a dangling link, a file are left alone; a path that is too long; an abstract name")
 def _():
     one = Instance("", start=False)

@@ -232,6 +232,10 @@ static void test_single_warnings(void **state)
 	warn_one("[baton]\n[program:a]\ncommand = /bin/echo a | b\n", 3, "no shell runs");
 	warn_one("[baton]\n[program:a]\ncommand = /no/such\nautostart = no\n", 3, "does not exist");
 	warn_one("[baton]\n" WEB "stopwaitsecs = 2m\n", 4, "shutdown_timeout");
+	warn_one("[socket:s]\nlisten=:1\n[program:fpm]\npreset=php-fpm\nsockets=s\ncommand=/bin/"
+		 "true\n"
+		 "[program:other]\ncommand=/bin/true\nsockets=s\n",
+		5, "is made to block");
 	warn_one("[baton]\n" WEB "promote_timeout = 3s\n", 4, "without 'executor'");
 	warn_one("[baton]\nminfds = 2000\n" WEB, 2, "no effect");
 	warn_one("[baton]\n" WEB "startsecs = 2\nstartsecs = 3\n", 5, "x.ini:4");
