@@ -177,6 +177,15 @@ static void set_inheritable(const struct state_fds *fds, bool inheritable)
 		(void)fcntl(fds->items[i], F_SETFD, inheritable ? 0 : FD_CLOEXEC);
 }
 
+static json_t *list_fds(const struct state_fds *fds)
+{
+	json_t *all = json_array();
+
+	for (size_t i = 0; i < fds->count; i++)
+		json_array_append_new(all, json_integer(fds->items[i]));
+	return all;
+}
+
 static char **make_environment(int fd, char variable[64])
 {
 	size_t count = 0;
@@ -223,9 +232,9 @@ static void execute(struct supervisor *s, struct err *e)
 	document = state_save(s, &fds);
 	if (document != NULL)
 		json_object_set_new(document, "upgrade",
-			json_pack("{s:I s:o s:s}", "began_ns", (json_int_t)began_ns, "signals",
-				state_save_bytes((const char *)&u->signals, 8), "binary",
-				u->binary));
+			json_pack("{s:I s:o s:s s:o}", "began_ns", (json_int_t)began_ns, "signals",
+				state_save_bytes((const char *)&u->signals, 8), "binary", u->binary,
+				"descriptors", list_fds(&fds)));
 	fd = upgrade_write(document, e);
 	environment = fd >= 0 ? make_environment(fd, variable) : NULL;
 	if (environment != NULL) {

@@ -1,7 +1,7 @@
 /* The new image: on from the state of the one before. And its trial. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,20 +15,14 @@
 
 static struct supervisor supervisor;
 
-/* What was inheritable for the execve is ours alone again. */
-static void close_on_exec(void)
+/* What was inheritable for the execve is ours alone again; what we were given and nobody has spoken
+ * of stays as it is. */
+static void close_on_exec(const json_t *document)
 {
-	DIR *d = opendir("/proc/self/fd");
-	struct dirent *entry;
+	const json_t *fds = json_object_get(json_object_get(document, "upgrade"), "descriptors");
 
-	while (d != NULL && (entry = readdir(d)) != NULL) {
-		int fd = atoi(entry->d_name);
-
-		if (fd > STDERR_FILENO)
-			(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-	}
-	if (d != NULL)
-		closedir(d);
+	for (size_t i = 0; i < json_array_size(fds); i++)
+		(void)fcntl((int)json_integer_value(json_array_get(fds, i)), F_SETFD, FD_CLOEXEC);
 }
 
 static json_t *load(struct supervisor *s, int fd, bool trial, struct err *e)
@@ -122,6 +116,7 @@ static int resume(struct supervisor *s, int fd, struct err *e)
 	close(fd);
 	if (document == NULL)
 		return e->code;
+	close_on_exec(document);
 	if (json_integer_value(json_object_get(document, "pid")) != getpid())
 		return err_set(e, ERR_WRONG, "it is the state of another process");
 	binary = json_string_value(json_object_get(json_object_get(document, "upgrade"), "binary"));
@@ -132,6 +127,7 @@ static int resume(struct supervisor *s, int fd, struct err *e)
 	restore_signals(json_object_get(document, "upgrade"));
 	say(s, document);
 	json_decref(document);
+	malloc_trim(0); /* it may have been large */
 	return 0;
 }
 
@@ -142,7 +138,6 @@ int supervisor_resume(char **argv)
 	struct err e;
 
 	(void)unsetenv(UPGRADE_VARIABLE);
-	close_on_exec();
 	signal(SIGPIPE, SIG_IGN);
 	s->argv = argv;
 	s->upgrade.output_fd = s->upgrade.report_fd = -1;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,6 +211,7 @@ int upgrade_try(struct supervisor *s, struct err *e)
 	u->generation = s->generation;
 	fd = upgrade_write(state_save(s, &fds), e);
 	free(fds.items);
+	malloc_trim(0); /* the document may have been large */
 	if (fd < 0)
 		return e->code;
 	rc = start(s, fd, e);
