@@ -28,8 +28,8 @@ static const struct cli_command commands[] = {
 		 CLI_BIT(PRESET) | CLI_BIT(NAME) | CLI_BIT(PRINT_CONFIG), 0, -1},
 	{"check", cli_check, "read and validate the configuration",
 	 "\nExit status 78 when it has errors. With --dump --json every setting has its\n"
-	 "value, file, line, and whether it is the default. --plan asks the running instance\n"
-	 "what a reload would do (exit status 3 when there is none).",
+	 "value, file, line, and whether it is the default. --plan asks the running\n"
+	 "instance what a reload would do (exit status 3 when there is none).",
 	 FIND | DIALECT | CLI_BIT(DUMP) | CLI_BIT(STRICT) | CLI_BIT(JSON) | CLI_BIT(PLAN),
 	 0, 0},
 	{"status", cli_status, "instance, lock, executor, programs, workers",
@@ -69,10 +69,10 @@ static const struct cli_command commands[] = {
 	 FIND | CLI_BIT(JSON) | CLI_BIT(FORCE) | CLI_BIT(LIMIT), 1, 1},
 	{"jobs", cli_jobs, "the [job:] sections: what runs, how it went, what comes next",
 	 "[next|history|output|run|pause|resume] [NAME...]\n"
-	 "next [NAME...]      coming times: one of each job, five of each NAME, or as -n says\n"
+	 "next [NAME...]      coming times: one of each job, five of each NAME, or -n\n"
 	 "history [NAME]      what ran, newest first (--failed, --since 2d, -n)\n"
 	 "output NAME [RUN]   what the last run wrote, or the one that history names\n"
-	 "run NAME            one run now; --wait prints its output and passes its status on\n"
+	 "run NAME            one run now; --wait prints its output, passes its status on\n"
 	 "pause, resume NAME...\n"
 	 "All but run read and write the database alone: no instance need be running.",
 	 FIND | DIALECT | CLI_BIT(JSON) | CLI_BIT(LIMIT) | CLI_BIT(FROM) | CLI_BIT(FAILED) |

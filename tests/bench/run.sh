@@ -10,6 +10,9 @@ echo "bare limits of this machine (name, median)"
 echo
 echo "libbaton (name, median, goal or limit)"
 "$BATON_BUILD/tests/bench/bench_client" || status=1
+echo
+echo "the ledger of job runs (name, median; the heartbeat's commit is the limit)"
+"$BATON_BUILD/tests/bench/bench_ledger" || status=1
 for part in tests/bench/bench_*.py; do
 	/usr/bin/python3 "$part" || status=1
 done
