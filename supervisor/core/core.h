@@ -65,6 +65,7 @@ struct worker {
 	bool outgoing; /* beside its replacement, which has the same index */
 	bool canary;   /* the first replacement of a running rollout */
 	enum recycle_why stale;
+	int64_t due_ns;       /* since when it is known to be due for recycling; 0 = it is not */
 	uint32_t age_share;   /* of max_age_jitter, for this process: 0 .. UINT32_MAX */
 	int64_t memory_bytes; /* of its tree, when that was last told */
 	int64_t leave_by_ns;  /* scaled away, but executor without a successor: until then */

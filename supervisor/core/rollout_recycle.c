@@ -11,6 +11,7 @@
 void rollout_born(struct core *c, struct worker *w)
 {
 	w->stale = RECYCLE_NOT;
+	w->due_ns = 0;
 	w->memory_bytes = 0;
 	w->spawn_transient = false;
 	w->age_share = w->settings->max_age_jitter_ns > 0 ? (uint32_t)(core_random(c) >> 32) : 0;
@@ -66,13 +67,16 @@ static bool is_calm(const struct core *c, const struct program *p)
 	return true;
 }
 
-/* The executor last, so that the baton goes to one that has been recycled; else the oldest first.
- */
+/* The executor last, so that the baton goes to one that has been recycled; but those that have
+ * been, and are due anew, come after it: else its turn might never come. Otherwise the oldest
+ * first. */
 static bool is_sooner(const struct core *c, const struct worker *a, const struct worker *b)
 {
-	bool a_executor = executor_is(c, a), b_executor = executor_is(c, b);
-
-	return a_executor != b_executor ? b_executor : a->started_ns < b->started_ns;
+	if (executor_is(c, b))
+		return a->started_ns <= b->due_ns;
+	if (executor_is(c, a))
+		return b->started_ns > a->due_ns;
+	return a->started_ns < b->started_ns;
 }
 
 void rollout_look_idle(struct core *c, struct program *p)
@@ -85,8 +89,11 @@ void rollout_look_idle(struct core *c, struct program *p)
 	if (p->settings->max_age_ns <= 0 && p->settings->max_memory <= 0)
 		return;
 	for (int i = core_next_worker(c, slot, -1); i >= 0; i = core_next_worker(c, slot, i)) {
-		if (why_due(c, p, &c->workers[i]) != RECYCLE_NOT &&
-			(best < 0 || is_sooner(c, &c->workers[i], &c->workers[best])))
+		w = &c->workers[i];
+		if (why_due(c, p, w) == RECYCLE_NOT)
+			continue;
+		w->due_ns = w->due_ns != 0 ? w->due_ns : c->now_ns;
+		if (best < 0 || is_sooner(c, w, &c->workers[best]))
 			best = i;
 	}
 	if (best < 0 || !is_calm(c, p))

@@ -68,7 +68,7 @@ static const struct state_field worker[] = {
 	V(used), V(program), V(index), V(id), V(generation),
 	SKIP(settings), /* by snapshot and position: state_save.c */
 	NAMED(state, worker_state_name, WORKER_STATE_COUNT), V(since_ns), V(reason),
-	V(deadline_ns), V(after), V(remove), V(parked), V(outgoing), V(canary), V(stale),
+	V(deadline_ns), V(after), V(remove), V(parked), V(outgoing), V(canary), V(stale), V(due_ns),
 	V(age_share), V(memory_bytes), V(leave_by_ns), V(stop_at_ns),
 	V(alive), V(tree), V(held), V(execed), V(ready), V(draining), V(term_sent), V(kill_sent),
 	V(waits_promotion), V(settled_once), V(pid), V(exit_code), V(exit_signal), V(exit_oom),

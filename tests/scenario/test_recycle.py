@@ -189,9 +189,12 @@ def _():
     with open(one.path("log"), encoding="ascii") as f:
         lines = [line.split() for line in f]
     at = next(i for i, w in enumerate(lines) if w[1] == "demote" and int(w[3]) == first["pid"])
-    ready = [int(w[3]) for w in lines[:at] if w[1] == "ready"]
-    equal(len(ready), 4, "workers that were ready before the demotion: two, and two in their place")
-    equal(one.executor()["pid"], ready[3], "the baton went to its own replacement")
+    told = [re.search(r"event=(\S+) .*pid=(\d+)", l) or re.search(r"event=(executor.draining)()", l)
+            for l in one.lines if "worker.running" in l or "executor.draining" in l]
+    names = [m[1] for m in told[:5]]
+    equal(names, ["worker.running"] * 4 + ["executor.draining"],
+          "two workers, two in their place, and only then the executor gives up")
+    equal(one.executor()["pid"], int(told[3][2]), "the baton went to its own replacement")
     after = [w for w in lines[at:] if w[1] == "end" and int(w[3]) == first["pid"]]
     check(len(after) <= 1, f"ends of the old executor: {after}")
 

@@ -283,7 +283,9 @@ def come_to(stage, more=""):
     touch(one, "hold")
     to_version(one, 2, more or "surge = 0")
     if stage == "canary":
-        wait_until(lambda: state(one) == "canary", 5, "canary")
+        wait_until(lambda: state(one) == "canary" and [
+            w for w in one.workers("web") if w["generation"] == 2 and w["state"] == "starting"],
+                   5, "a canary that starts")
         return one
     canary = wait_until(lambda: [w["name"] for w in one.workers("web") if w["generation"] == 2], 5,
                         "the canary")[0]

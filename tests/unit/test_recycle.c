@@ -494,6 +494,34 @@ static void test_every_wait_ends(void **state)
 	}
 }
 
+/* Others that are due again and again do not keep the executor from its turn. */
+static void test_executor_has_its_turn(void **state)
+{
+	int old, turns = 0;
+
+	(void)state;
+	begin_aging(3, 1, EXECUTOR_CANDIDATE);
+	f.settings[0].max_age_ns = 0;
+	f.settings[0].max_memory = 1000;
+	old = web->executor.worker;
+	EVENT(.kind = EVENT_MEMORY, .worker = old, .id = f.workers[old].id, .number = 900);
+	for (int i = 0; i < FIX_WORKERS; i++)
+		f.workers[i].memory_bytes = 2000; /* all of them, and whoever comes after them */
+	fix_timer(1);
+	for (; web->rollout.state == ROLLOUT_RECYCLING && turns < 20; turns++) {
+		if (f.workers[old].stale != RECYCLE_NOT)
+			break;
+		f.now += 1 * SEC;
+		settle(0);
+		for (int i = 0; i < FIX_WORKERS; i++)
+			if (f.workers[i].used)
+				f.workers[i].memory_bytes = 2000;
+		fix_timer(1);
+	}
+	assert_true(turns < 5);
+	assert_int_equal(f.workers[old].stale, RECYCLE_MEMORY);
+}
+
 /* What is written beside max_age is what is kept: the due time follows a reload at once. */
 static void test_age_is_live(void **state)
 {
@@ -518,6 +546,7 @@ int main(void)
 		cmocka_unit_test(test_replacement_fails),
 		cmocka_unit_test(test_jitter),
 		cmocka_unit_test(test_age_is_live),
+		cmocka_unit_test(test_executor_has_its_turn),
 		cmocka_unit_test(test_rollout_and_recycling),
 		cmocka_unit_test(test_roll),
 		cmocka_unit_test(test_scale_down),
