@@ -236,6 +236,7 @@ static void test_equals(void **state)
 	same("5/15 * * * *", "5,20,35,50 * * * *");
 	same("10-40/15 * * * *", "10,25,40 * * * *");
 	same("00 07 * * *", "0 7 * * *");
+	same("0 0 * * 1/2", "0 0 * * 1,3,5");
 	same("0 0 * * fril", "0 0 * * 5L");
 	same("0 0 l * *", "0 0 L * *");
 	same("@every 90s", "@every 1m30s");

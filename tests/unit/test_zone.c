@@ -248,6 +248,73 @@ static void test_kinds(void **state)
 		refused("right/Europe/Berlin", "counts leap seconds");
 }
 
+static void put(unsigned char *bytes, size_t *used, int64_t value, int width)
+{
+	for (int i = width - 1; i >= 0; i--)
+		bytes[(*used)++] = (unsigned char)((uint64_t)value >> 8 * i);
+}
+
+static void put_header(unsigned char *bytes, size_t *used, int times, int types)
+{
+	memcpy(bytes + *used, "TZif2", 5);
+	memset(bytes + *used + 5, 0, 27);
+	*used += 32;
+	put(bytes, used, times, 4);
+	put(bytes, used, types, 4);
+	put(bytes, used, 4, 4);
+}
+
+/* The rule counts from the last change of the table, also where that changed no more than a name.
+ */
+static void test_begin_of_rule(void **state)
+{
+	unsigned char bytes[512];
+	size_t used = 0;
+	struct zone *z;
+
+	(void)state;
+	put_header(bytes, &used, 0, 1);
+	put(bytes, &used, 3600, 4);
+	put(bytes, &used, 0, 2);
+	put(bytes, &used, 0, 4);
+	put_header(bytes, &used, 1, 2);
+	put(bytes, &used, 1000000000, 8);
+	put(bytes, &used, 1, 1);
+	for (int i = 0; i < 2; i++) {
+		put(bytes, &used, 3600, 4);
+		put(bytes, &used, 0, 2);
+	}
+	put(bytes, &used, 0, 4);
+	used += (size_t)snprintf(
+		(char *)bytes + used, sizeof(bytes) - used, "\nCET-1CEST,M3.5.0,M10.5.0/3\n");
+	write_file("later", bytes, used);
+	setenv("TZDIR", folder, 1);
+	z = zone("later");
+	assert_int_equal(zone_span_at(z, 646000000).offset, 3600);  /* June 1990 */
+	assert_int_equal(zone_span_at(z, 1120000000).offset, 7200); /* June 2005 */
+	assert_true(zone_span_at(z, 646000000).end == 1000000000);
+	assert_true(zone_span_at(z, 1000000000).start == 1000000000);
+	zone_free(z);
+	unsetenv("TZDIR");
+}
+
+/* RFC 8536: summer time all the year, each end at the moment of the next begin. */
+static void test_always_summer(void **state)
+{
+	struct zone *z = NULL;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(zone_load_tz("EST5EDT,0/0,J365/25", &z, &e), 0);
+	for (int64_t t = 0; t < TO; t += STEP) {
+		struct zone_span span = zone_span_at(z, t);
+		assert_int_equal(span.offset, -4 * 3600);
+		assert_int_equal(zone_span_at(z, span.start).offset, -4 * 3600);
+		assert_int_equal(zone_span_at(z, span.end).offset, -4 * 3600);
+	}
+	zone_free(z);
+}
+
 /* --- text ------------------------------------------------------------------------------------ */
 
 static void test_text(void **state)
@@ -331,6 +398,8 @@ int main(void)
 		cmocka_unit_test(test_no_database),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_begin_of_rule),
+		cmocka_unit_test(test_always_summer),
 		cmocka_unit_test(test_text),
 		cmocka_unit_test(test_calendar),
 	};
