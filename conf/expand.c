@@ -131,7 +131,7 @@ static int look_up(struct arena *a, const struct expand_scope *s, const char *na
 	return err_set(e, ERR_CONFIG,
 		"%%(%.100s)s is not known here; known are here, host_node_name, ENV_NAME and, in a "
 		"program, program_name, group_name, process_num, numprocs, fd_SOCKET, "
-		"listen_SOCKET",
+		"listen_SOCKET, and with 'probe = yes' fd_probe, listen_probe",
 		name);
 }
 

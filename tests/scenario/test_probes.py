@@ -130,12 +130,12 @@ def _():
             ("tcp", "http", "ready = tcp"),
             ("url", f"own {ports[0]}", f"ready = http://127.0.0.1:{ports[0]}/up"),
             ("port", f"own {ports[1]}", f"ready = tcp:localhost:{ports[1]}"),
-            ("exec", "fd", f"ready = exec:{check_exec}\nenvironment = MARK=web"),
+            ("exec", "notify", f"ready = exec:{check_exec}\nenvironment = MARK=web\n" +
+             ("user = nobody" if os.geteuid() == 0 else "")),
             ("fd", "fd", "ready = fd:9"),
             ("log", "log", "ready = log:server is up"),
             ("long", "long", "ready = log:server is up\nstdout_logfile = NONE"),
             ("notify", "notify", "ready = notify")]
-    rows[4] = (rows[4][0], "notify", rows[4][2])
     one = Instance("[baton]\n" + programs(where, rows, "startsecs = 0\n"), folder=where)
     names = [r[0] for r in rows]
     wait_until(lambda: "no gate for web" in status_of(one, "exec"), 5, "the reason of exec")
