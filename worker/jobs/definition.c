@@ -116,9 +116,9 @@ static char *pair(const char *key, const char *value)
 	return asprintf(&text, "%s=%s", key, value) < 0 ? NULL : text;
 }
 
-static int read_environment(struct job_definition *d, const json_t *user)
+static int read_environment(struct job_definition *d, const json_t *o, const json_t *user)
 {
-	json_t *pairs = json_object_get(d->json, "environment"), *value;
+	json_t *pairs = json_object_get(o, "environment"), *value;
 	const char *key;
 	size_t n = 0;
 	int rc = 0;
@@ -182,9 +182,9 @@ static int read_user(struct job_definition *d, const json_t *user)
 	return read_groups(d, json_string_value(json_object_get(user, "name")));
 }
 
-static int read_limits(struct job_definition *d)
+static int read_limits(struct job_definition *d, const json_t *o)
 {
-	const json_t *list = json_object_get(d->json, "limits");
+	const json_t *list = json_object_get(o, "limits");
 
 	d->limit_count = json_array_size(list);
 	d->limits = calloc(d->limit_count + 1, sizeof *d->limits);
@@ -201,10 +201,8 @@ static int read_limits(struct job_definition *d)
 }
 
 /* --- one job ------------------------------------------------------------------------------- */
-static void read_policy(struct job_definition *d)
+static void read_policy(struct job_definition *d, const json_t *o)
 {
-	const json_t *o = d->json;
-
 	d->policy = (struct jobs_policy){
 		.name = d->name,
 		.definition = d,
@@ -238,12 +236,16 @@ static int read_job(struct job_definition *d, json_t *o, struct zone_list *zones
 	struct schedule_findings findings = {0};
 
 	d->references = 1;
-	d->json = json_incref(o);
-	d->name = string_of(o, "name");
-	d->directory = string_of(o, "directory");
-	d->on_failure = string_of(o, "on_failure");
-	d->text = string_of(o, "schedule");
-	d->timezone = string_of(o, "timezone");
+	d->zones = zones;
+	zones->references++;
+	d->name = text_of(json_object_get(o, "name"));
+	d->directory = text_of(json_object_get(o, "directory"));
+	d->on_failure = text_of(json_object_get(o, "on_failure"));
+	d->text = text_of(json_object_get(o, "schedule"));
+	d->timezone = text_of(json_object_get(o, "timezone"));
+	if (d->name == NULL || d->directory == NULL || d->on_failure == NULL || d->text == NULL ||
+		d->timezone == NULL)
+		return err_set(e, ERR_SYSTEM, "out of memory");
 	d->umask = (int)number(o, "umask");
 	d->nice = (int)number(o, "nice");
 	d->oom_score_adj = (int)number(o, "oom_score_adj");
@@ -252,20 +254,18 @@ static int read_job(struct job_definition *d, json_t *o, struct zone_list *zones
 	d->output_keep = (size_t)number(o, "output_keep");
 	if (d->output_keep > LEDGER_OUTPUT_MAX)
 		d->output_keep = LEDGER_OUTPUT_MAX;
-	d->zones = zones;
-	zones->references++;
 	if (schedule_parse(d->text, &d->schedule, &findings) < 0)
 		return err_set(e, ERR_CONFIG, "schedule '%.100s': %s", d->text,
 			findings.count > 0 ? findings.items[0].text : "not understood");
 	if (zone_of(zones, d->timezone, &d->zone, e) < 0)
 		return e->code;
 	d->argv = read_argv(json_object_get(o, "argv"));
-	if (d->argv == NULL || read_environment(d, json_object_get(o, "user")) < 0 ||
-		read_user(d, json_object_get(o, "user")) < 0 || read_limits(d) < 0)
+	if (d->argv == NULL || read_environment(d, o, json_object_get(o, "user")) < 0 ||
+		read_user(d, json_object_get(o, "user")) < 0 || read_limits(d, o) < 0)
 		return err_set(e, ERR_SYSTEM, "out of memory");
 	if (d->argv[0] == NULL)
 		return err_set(e, ERR_CONFIG, "its command is empty");
-	read_policy(d);
+	read_policy(d, o);
 	return 0;
 }
 
@@ -278,7 +278,11 @@ void job_definition_free(struct job_definition *d)
 	free_list(d->environment);
 	free(d->groups);
 	free(d->limits);
-	json_decref(d->json);
+	free(d->name);
+	free(d->directory);
+	free(d->on_failure);
+	free(d->text);
+	free(d->timezone);
 	free(d);
 }
 
@@ -340,7 +344,7 @@ int job_set_read(json_t *document, void (*complain)(const char *job, const char 
 			s.items[s.count++] = d;
 			continue;
 		}
-		complain(d->name, why.text);
+		complain(d->name != NULL ? d->name : "", why.text);
 		job_definition_free(d);
 	}
 	zones_free(zones);

@@ -17,9 +17,8 @@
 
 struct job_definition {
 	int references;
-	json_t *json; /* the strings are its */
-	const char *name, *directory, *on_failure;
-	const char *text, *timezone; /* the schedule as written */
+	char *name, *directory, *on_failure;
+	char *text, *timezone; /* the schedule as written */
 	struct schedule schedule;
 	struct zone *zone; /* shared: the set's */
 	struct zone_list *zones;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,6 +268,7 @@ static void take_answer(struct runner *r, const char *line, size_t bytes)
 		take_set(r, &set);
 	}
 	json_decref(o);
+	malloc_trim(0); /* the document was the largest thing here */
 }
 
 static bool control_read(struct runner *r)

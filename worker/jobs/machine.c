@@ -31,6 +31,8 @@ void machine_init(struct jobs_machine *m, int64_t (*next)(const void *schedule, 
 	*m = (struct jobs_machine){.run_free = -1,
 		.ready_head = -1,
 		.ready_tail = -1,
+		.go_head = -1,
+		.go_tail = -1,
 		.unsure_head = -1,
 		.unsure_tail = -1,
 		.held_head = -1,
@@ -457,7 +459,7 @@ static void settle_draining(struct jobs_machine *m, const struct jobs_now *now)
 		if (m->runs[i].used)
 			machine_run_free(m, &m->runs[i]);
 	}
-	m->ready_head = m->ready_tail = -1;
+	m->ready_head = m->ready_tail = m->go_head = m->go_tail = -1;
 	m->short_of_lease = false;
 	m->state = JOBS_IDLE;
 	m->hooks = 0; /* JOBS_DEMOTED: the caller ends them */

@@ -45,7 +45,7 @@ enum jobs_state {
 	X(QUEUED, "queued")     /* claimed; its turn comes */                                      \
 	X(BACKOFF, "backoff")   /* claimed; a retry that waits */                                  \
 	X(STARTING, "starting") /* the ledger is being told that it runs */                        \
-	X(READY, "ready")       /* to be started when the lease allows */                          \
+	X(READY, "ready")       /* to be started when there is room and the lease allows */        \
 	X(RUNNING, "running")                                                                      \
 	X(STOPPING, "stopping")  /* it was sent TERM, later KILL */                                \
 	X(GIVING, "giving back") /* claimed as running, not started: queued again for another */   \
@@ -175,6 +175,9 @@ struct jobs_machine {
 	struct jobs_run *runs;
 	int run_slots, run_free, run_count;
 	int ready_head, ready_tail;
+	int go_head, go_tail; /* recorded as running: to be started when there is room */
+	int ahead, ended;     /* how many more are recorded than may run; see machine_pump */
+	int64_t window_ns;
 	int unsure, unsure_head, unsure_tail; /* claims without an answer; those to be repeated */
 	int held_head, held_tail;             /* claims that wait until all is sure */
 	int64_t claim_ns;                     /* they are repeated then */

@@ -149,6 +149,17 @@ static void append(struct jobs_machine *m, struct jobs_run *r, int *head, int *t
 	*tail = slot_of(m, r);
 }
 
+static struct jobs_run *pop(struct jobs_machine *m, int *head, int *tail)
+{
+	struct jobs_run *r = &m->runs[*head];
+
+	*head = r->next;
+	if (*head < 0)
+		*tail = -1;
+	r->next = -1;
+	return r;
+}
+
 static void claim_sure(struct jobs_machine *m, struct jobs_run *r);
 
 /* Over: the slot is given anew. The end of a job that was taken out of the file. */
@@ -160,6 +171,8 @@ void machine_run_free(struct jobs_machine *m, struct jobs_run *r)
 	if (r->state == JOBS_RUN_QUEUED) {
 		unlist(m, r, &m->ready_head, &m->ready_tail);
 		unlist(m, r, &j->wait_head, &j->wait_tail);
+	} else if (r->state == JOBS_RUN_READY) {
+		unlist(m, r, &m->go_head, &m->go_tail);
 	} else if (r->state == JOBS_RUN_CLAIMING) {
 		unlist(m, r, &m->unsure_head, &m->unsure_tail);
 		unlist(m, r, &m->held_head, &m->held_tail);
@@ -204,17 +217,6 @@ static void claim_sure(struct jobs_machine *m, struct jobs_run *r)
 {
 	m->unsure -= r->unsure;
 	r->unsure = false;
-}
-
-static struct jobs_run *pop(struct jobs_machine *m, int *head, int *tail)
-{
-	struct jobs_run *r = &m->runs[*head];
-
-	*head = r->next;
-	if (*head < 0)
-		*tail = -1;
-	r->next = -1;
-	return r;
 }
 
 void machine_run_claims(struct jobs_machine *m, const struct jobs_now *now)
@@ -281,35 +283,64 @@ static bool lease_allows(const struct jobs_now *now)
 	return now->soft_ns != 0 && now->boot_ns < now->soft_ns;
 }
 
-/* The ledger says that it runs: it does from now on, if the lease allows that. */
-static void make_ready(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
+static void start_next(struct jobs_machine *m, const struct jobs_now *now)
 {
-	if (r->instead != 0) {
-		finish(m, slot_of(m, r), r->instead);
-	} else if (lease_allows(now)) {
-		start(m, r, now);
-	} else {
-		enter(m, r, JOBS_RUN_READY);
-		m->short_of_lease = true;
+	m->short_of_lease = false;
+	while (m->go_head >= 0 && m->running < m->max_running) {
+		if (m->runs[m->go_head].instead == 0 && !lease_allows(now)) {
+			m->short_of_lease = true;
+			return;
+		}
+		struct jobs_run *r = pop(m, &m->go_head, &m->go_tail);
+
+		if (r->instead != 0)
+			finish(m, slot_of(m, r), r->instead);
+		else
+			start(m, r, now);
 	}
 }
 
-static void start_ready(struct jobs_machine *m, const struct jobs_now *now)
+/* The ledger says that it runs: it does as soon as there is room and the lease allows it. */
+static void make_ready(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
 {
-	if (!m->short_of_lease || !lease_allows(now))
-		return;
-	m->short_of_lease = false;
-	for (int i = 0; i < m->run_slots; i++) {
-		if (m->runs[i].used && m->runs[i].state == JOBS_RUN_READY)
-			make_ready(m, &m->runs[i], now);
+	enter(m, r, JOBS_RUN_READY);
+	append(m, r, &m->go_head, &m->go_tail);
+	start_next(m, now);
+}
+
+#define WINDOW_NS  (JOBS_SECOND_NS / 4)
+#define MOST_AHEAD 256
+
+/* Short commands would wait for a commit each: so twice as many are recorded ahead as ended in the
+ * last quarter of a second. Commands that take long are recorded when their place is free. */
+static int places(struct jobs_machine *m, const struct jobs_now *now)
+{
+	int64_t age = now->boot_ns - m->window_ns;
+
+	if (age > 2 * WINDOW_NS)
+		m->ahead = m->ended = 0;
+	return m->max_running + (m->ahead < MOST_AHEAD ? m->ahead : MOST_AHEAD);
+}
+
+static void count_end(struct jobs_machine *m, const struct jobs_now *now)
+{
+	int64_t age = now->boot_ns - m->window_ns;
+
+	if (age > WINDOW_NS) {
+		m->ahead = age < 2 * WINDOW_NS ? 2 * m->ended : 0;
+		m->ended = 0;
+		m->window_ns = now->boot_ns;
 	}
+	m->ended++;
 }
 
 /* Start what may start: in the order of the claims, no two of a job unless that is allowed. */
 void machine_pump(struct jobs_machine *m, const struct jobs_now *now)
 {
-	start_ready(m, now);
-	while (m->ready_head >= 0 && m->active < m->max_running) {
+	int most = places(m, now);
+
+	start_next(m, now);
+	while (m->ready_head >= 0 && m->active < most) {
 		struct jobs_run *r = pop(m, &m->ready_head, &m->ready_tail);
 		struct jobs_job *j = job_of(m, r);
 
@@ -547,6 +578,7 @@ static void ended(struct jobs_machine *m, struct jobs_run *r, const struct jobs_
 	else if (r->code != 0)
 		status = LEDGER_FAILED;
 	r->ended_us = now->wall_us > r->started_us ? now->wall_us : r->started_us;
+	count_end(m, now);
 	finish(m, slot_of(m, r), status);
 }
 
@@ -559,6 +591,7 @@ static void withdraw_claimed(struct jobs_machine *m, struct jobs_run *r, const s
 static void withdraw_ready(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
 {
 	(void)now;
+	unlist(m, r, &m->go_head, &m->go_tail);
 	leave_place(m, r);
 	enter(m, r, JOBS_RUN_GIVING);
 	update(m, r, LEDGER_QUEUED);
