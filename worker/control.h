@@ -32,9 +32,10 @@
  *                                              said by the new image on the same connection
  *   wait {for: "CONDITION", timeout_ms}     -> {"condition", "waited_ms"}
  *   events {}                               -> {} and then the stream
- *   is-executor {}                          -> {"executor":bool, "term":N, "worker":"web:0"}: about
- * the worker whose process tree the peer's pid is in; open to every process of such a tree whatever
- * its user version {}
+ *   jobs-config {}                          -> all jobs, expanded (supervisor/shell/jobs.c); to our
+ * own job worker only is-executor {}                          -> {"executor":bool, "term":N,
+ * "worker":"web:0"}: about the worker whose process tree the peer's pid is in; open to every
+ * process of such a tree whatever its user version {}
  */
 #ifndef BATON_WORKER_CONTROL_H
 #define BATON_WORKER_CONTROL_H
