@@ -333,7 +333,7 @@ void child_exec(const struct child_spec *spec)
 	struct descriptors d;
 
 	arrange_descriptors(spec, &d);
-	if (setsid() < 0)
+	if (spec->same_session ? setpgid(0, 0) < 0 : setsid() < 0)
 		fail(d.report, CHILD_SESSION, errno, 0);
 	reset_signals();
 	apply_limits(spec, d.report);

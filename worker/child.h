@@ -67,6 +67,9 @@ struct child_spec {
 	int nice;          /* INT_MIN = inherit */
 	int oom_score_adj; /* INT_MIN = inherit */
 	bool no_new_privs;
+	/* Stay in the parent's session, in a process group of its own: whoever ends the parent's
+	 * tree by its session finds this one too, also when the parent is gone. */
+	bool same_session;
 	bool die_with_parent; /* PR_SET_PDEATHSIG = SIGKILL, set after the change of credentials */
 	pid_t parent;         /* to notice a parent that died before the prctl */
 	const struct config_rlimit *rlimits;

@@ -358,7 +358,7 @@ def _():
     one = instance(COUNTER + """
         [job:fail]
         schedule = @promotion
-        command = echo $$ >fail.pid; exec sleep 1000
+        command = echo $$ >fail.pid; sleep 3001; true
         [job:rerun]
         schedule = @promotion
         interrupted = rerun
@@ -369,8 +369,7 @@ def _():
     worker = one.executor("jobs")["pid"]
     os.kill(worker, signal.SIGKILL)
     one.wait_for(f"executor!={worker}", 15)
-    check(not command_of(int(lines(one.path("fail.pid"))[0])).startswith("sleep") or
-          wait_runs(one, "fail", 1, "interrupted"), "its command outlived it")
+    equal(pids_of("sleep 3001"), [], "of its command when the next executor is there")
     wait_runs(one, "rerun", 1, "ok")
     equal([(r.attempt, r.status, r.cause) for r in runs(one, "rerun")][:2],
           [(1, "interrupted", "promotion"), (2, "ok", "rerun")], "rerun")
@@ -382,7 +381,7 @@ def _():
 
 @test("kill -9 of the supervisor: its jobs die with it, another instance goes on from the ledger")
 def _():
-    long = "[job:long]\nschedule = @promotion\ncommand = echo $$ >long.pid; exec sleep 1000\n"
+    long = "[job:long]\nschedule = @promotion\ncommand = echo $$ >long.pid; sleep 3001; true\n"
     one = instance(COUNTER + long)
     wait_until(lambda: lines(one.path("long.pid")), 10, "long runs")
     wait_runs(one, "count", 2, "ok")
@@ -391,7 +390,7 @@ def _():
     two.wait_for("ready=jobs", 10)
     one.kill()
     two.wait_for("executor", 15)
-    check(not command_of(pid), "a job outlived its supervisor")
+    check(not command_of(pid) and not pids_of("sleep 3001"), "a job outlived its supervisor")
     two.wait_log("1 jobs that the ledger knows are not in this file")
     wait_runs(one, "count", len(runs(one, "count")) + 2, "ok")
     two.stop()
@@ -443,6 +442,34 @@ def _():
         wait_runs(one, "count", len(runs(one, "count")) + 2, "ok")
     one.stop()
     equal({r.status for r in account(one.folder)}, {"ok"}, "statuses")
+
+
+@test("an upgrade in place: the job worker and what it runs go on")
+def _():
+    one = instance(COUNTER + "[job:long]\nschedule = @promotion\ncommand = echo $$ >long.pid; "
+                   "while ! test -e go; do sleep 0.05; done; echo done\n")
+    wait_until(lambda: lines(one.path("long.pid")), 10, "long runs")
+    wait_runs(one, "count", 2, "ok")
+    worker = one.executor("jobs")["pid"]
+    equal(one.cli("upgrade").status, 0, "upgrade")
+    wait_runs(one, "count", len(runs(one, "count")) + 2, "ok")
+    equal(one.executor("jobs")["pid"], worker, "the job worker")
+    with open(one.path("go"), "w", encoding="ascii"):
+        pass
+    equal(wait_runs(one, "long", 1, "ok")[0].output, b"done\n", "long")
+    one.stop()
+    account(one.folder)
+
+
+@test("a ledger process that hangs is replaced", soak=True)
+def _():
+    one = instance(COUNTER)
+    wait_runs(one, "count", 1, "ok")
+    os.kill(helpers("job-ledger")[0], signal.SIGSTOP)
+    one.wait_log("the ledger of the jobs cannot be written: no answer", 45)
+    wait_runs(one, "count", len(runs(one, "count")) + 20, "ok", 30)
+    one.stop()
+    account(one.folder)
 
 
 # --- chaos -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
  * meanwhile goes with the next, so that many firings cost few commits.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "worker/lock/jobs_file.h"
 
 #define AGAIN_NS       RUNNER_SECOND_NS
+#define ANSWER_NS      (30 * RUNNER_SECOND_NS) /* far above what the store itself retries */
 #define TRIM_NS        (3600 * RUNNER_SECOND_NS)
 #define TRIM_RUNS      2000
 #define OUTPUT_AT_ONCE (8u << 20) /* bytes of output in one batch of updates */
@@ -383,6 +385,7 @@ static void answered(const struct ledger_reply *reply, void *context)
 {
 	struct runner *r = context;
 
+	r->asked_ns = 0; /* the next one has its own time */
 	if (reply->outcome == STORE_DONE && r->trouble_told) {
 		r->trouble_told = false;
 		runner_say(r, "the ledger of the jobs can be written again");
@@ -453,6 +456,21 @@ static void watch_ledger(struct runner *r)
 	runner_change(r, r->ledger.fd, SOURCE_LEDGER, EPOLLIN | (writes ? EPOLLOUT : 0u));
 }
 
+/* A process that hangs is replaced: what it was asked is open, and asked again. */
+static void check_patience(struct runner *r)
+{
+	if (r->claim.id == 0 && r->update.id == 0 && r->look_id == 0)
+		r->asked_ns = 0;
+	else if (r->asked_ns == 0)
+		r->asked_ns = r->now.boot_ns;
+	else if (r->now.boot_ns >= r->asked_ns + ANSWER_NS) {
+		r->asked_ns = 0;
+		if (r->ledger.pid > 0)
+			(void)kill(r->ledger.pid, SIGKILL);
+		lost(r, "no answer");
+	}
+}
+
 void book_tick(struct runner *r)
 {
 	struct err e;
@@ -482,9 +500,12 @@ void book_tick(struct runner *r)
 		lost(r, e.text);
 	else
 		watch_ledger(r);
+	check_patience(r);
 }
 
 int64_t book_next_ns(const struct runner *r)
 {
-	return r->ledger_ns;
+	int64_t answer_ns = r->asked_ns != 0 ? r->asked_ns + ANSWER_NS : JOBS_NEVER;
+
+	return answer_ns < r->ledger_ns ? answer_ns : r->ledger_ns;
 }

@@ -603,7 +603,7 @@ int64_t machine_next_boot_ns(const struct jobs_machine *m)
 	if (m->unsure_head >= 0 && m->claim_ns < at)
 		at = m->claim_ns;
 
-	if (m->state == JOBS_DRAINING && (m->run_count > 0 || m->hooks > 0) &&
+	if (m->state == JOBS_DRAINING && m->running == 0 && (m->run_count > 0 || m->hooks > 0) &&
 		m->drain_by_ns - LAST_WORD_NS < at)
 		at = m->drain_by_ns - LAST_WORD_NS;
 	return at;

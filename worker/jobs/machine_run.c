@@ -616,11 +616,16 @@ static void withdraw_running(struct jobs_machine *m, struct jobs_run *r, const s
 		set_deadline(m, r, r->drain_ns);
 }
 
+/* KILL comes in time for the last word, whatever the job's stop time is. */
 static void stop_draining(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
 {
+	int64_t left = m->drain_by_ns - now->boot_ns;
+	int64_t latest = now->boot_ns +
+			 (left / 2 > left - JOBS_SECOND_NS ? left / 2 : left - JOBS_SECOND_NS);
+
 	running_deadline(m, r, now);
-	if (m->state == JOBS_DRAINING && r->deadline_ns > (m->drain_by_ns + now->boot_ns) / 2)
-		set_deadline(m, r, (m->drain_by_ns + now->boot_ns) / 2);
+	if (m->state == JOBS_DRAINING && r->deadline_ns > latest)
+		set_deadline(m, r, latest);
 }
 
 #define IGNORE                                                                                     \

@@ -164,6 +164,17 @@ static void timer_read(int fd, int64_t *at)
 }
 
 /* --- the round ----------------------------------------------------------------------------- */
+static int64_t stop_ns(const struct runner *r)
+{
+	int64_t longest = 0;
+
+	for (size_t i = 0; i < r->set.count; i++) {
+		if (r->set.items[i]->policy.stop_ns > longest)
+			longest = r->set.items[i]->policy.stop_ns;
+	}
+	return longest + STOP_NS;
+}
+
 static void signalled(struct runner *r)
 {
 	struct signalfd_siginfo info[16];
@@ -173,7 +184,7 @@ static void signalled(struct runner *r)
 		if (info[i].ssi_signo != SIGTERM)
 			continue;
 		r->stopping = true; /* what runs is sent TERM now */
-		machine_demoted(&r->machine, STOP_NS, 0, &r->now);
+		machine_demoted(&r->machine, stop_ns(r), 0, &r->now);
 	}
 	task_reap(r);
 }

@@ -97,6 +97,7 @@ struct runner {
 	struct ref_list claims, updates;
 	struct batch claim, update;
 	uint64_t look_id;
+	int64_t asked_ns; /* the oldest request was sent then; 0 = none */
 	bool look_wanted, declare_wanted, trouble_told;
 	int64_t *refusals;
 	size_t refusal_count, refusal_capacity;

@@ -1,10 +1,11 @@
 /*
  * The commands: start, signal, reap, and the end of what they leave behind.
  *
- * A command leads a session of its own and dies with the job worker (PR_SET_PDEATHSIG). It has
- * ended when its main process has; what that leaves behind is killed then, and the run is over when
- * nothing of it is left. Whoever left its session is adopted by the job worker (a subreaper) and
- * known by the variable BATON_RUN in its environment.
+ * A command leads a process group in the job worker's session, so that supervisor and deadman find
+ * all of it by that session whoever dies first, and dies with the job worker (PR_SET_PDEATHSIG). It
+ * has ended when its main process has; what that leaves behind is killed then, and the run is over
+ * when nothing of it is left. An orphan is adopted by the job worker (a subreaper) and known by its
+ * group, or by the variable BATON_RUN in its environment.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -247,6 +248,7 @@ static void fill_spec(struct child_spec *spec, const struct job_definition *d)
 		.nice = d->nice,
 		.oom_score_adj = d->oom_score_adj,
 		.no_new_privs = d->no_new_privs,
+		.same_session = true,
 		.die_with_parent = true,
 		.parent = getpid(),
 		.rlimits = d->limits,
@@ -500,7 +502,7 @@ static void collect(struct runner *r)
 		if (t == NULL || !t->used || t->alive || t->over)
 			continue;
 		for (int k = 0; k < count; k++) {
-			bool own = getsid(strays[k]) == t->pid || has_tag(strays[k], t->tag);
+			bool own = getpgid(strays[k]) == t->pid || has_tag(strays[k], t->tag);
 
 			if (own && (tree_kill(strays[k], SIGKILL, &e) < 0 ||
 					   kill(strays[k], SIGKILL) == 0))
