@@ -118,6 +118,7 @@ def many():
     one.start()
     one.wait_for("executor", 30)
     bench.row("  from start to executor", time.perf_counter() - began, "s")
+    time.sleep(2)
     bench.row("  private memory of the job worker", memory(one.executor()["pid"]), "MiB")
     one.stop()
 

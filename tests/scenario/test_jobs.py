@@ -247,7 +247,7 @@ def _():
     wait_runs(one, "lines", 1, "ok", 90)
     with open(f"/proc/{worker}/status", encoding="ascii") as f:
         peak = int(re.search(r"VmHWM:\s*(\d+)", f.read())[1])
-    limit = 200_000 if "san-" in BUILD else 24_000
+    limit = 600_000 if "san-" in BUILD else 24_000
     check(peak < limit, f"the job worker took {peak} KiB")
 
 
