@@ -193,7 +193,7 @@ static void test_presets(void **state)
 /* The command and one variable of another server, with the sockets' addresses as they are bound. */
 static void added(const char *program, const char *command, const char *key, const char *value)
 {
-	static const char *const listen[] = {"[::1]:8000", "unix:/run/b"};
+	static const char *const listen[] = {"[::1]:8000", "unix:/run/b", NULL}; /* probe */
 	struct conf_test t;
 	struct config_worker w;
 	char text[512];
