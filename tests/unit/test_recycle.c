@@ -494,32 +494,38 @@ static void test_every_wait_ends(void **state)
 	}
 }
 
+static int steps;
+
+/* All of them are too large, and whoever comes after them; for a while. */
+static void all_too_large(void)
+{
+	for (int i = 0; i < FIX_WORKERS && steps < 2000; i++)
+		f.workers[i].memory_bytes = f.workers[i].used && f.workers[i].ready ? 2000 : 0;
+	steps++;
+}
+
 /* Others that are due again and again do not keep the executor from its turn. */
 static void test_executor_has_its_turn(void **state)
 {
-	int old, turns = 0;
+	int old;
 
 	(void)state;
 	begin_aging(3, 1, EXECUTOR_CANDIDATE);
 	f.settings[0].max_age_ns = 0;
 	f.settings[0].max_memory = 1000;
 	old = web->executor.worker;
-	EVENT(.kind = EVENT_MEMORY, .worker = old, .id = f.workers[old].id, .number = 900);
-	for (int i = 0; i < FIX_WORKERS; i++)
-		f.workers[i].memory_bytes = 2000; /* all of them, and whoever comes after them */
-	fix_timer(1);
-	for (; web->rollout.state == ROLLOUT_RECYCLING && turns < 20; turns++) {
-		if (f.workers[old].stale != RECYCLE_NOT)
-			break;
-		f.now += 1 * SEC;
-		settle(0);
-		for (int i = 0; i < FIX_WORKERS; i++)
-			if (f.workers[i].used)
-				f.workers[i].memory_bytes = 2000;
-		fix_timer(1);
-	}
-	assert_true(turns < 5);
-	assert_int_equal(f.workers[old].stale, RECYCLE_MEMORY);
+	steps = 0;
+	all_too_large();
+	f.now += 1 * SEC;
+	EVENT(.kind = EVENT_TIMER);
+	assert_int_equal(f.workers[old].stale, RECYCLE_NOT); /* the others first */
+	f.now += 1 * SEC;
+	on_step = all_too_large;
+	settle(0);
+	on_step = NULL;
+	assert_true(steps < 2000);
+	assert_false(f.workers[old].used); /* it was replaced, and the baton is on its way */
+	assert_int_equal(web->executor.state, EXECUTOR_PROMOTING);
 }
 
 /* What is written beside max_age is what is kept: the due time follows a reload at once. */
