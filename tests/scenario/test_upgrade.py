@@ -394,6 +394,7 @@ def _():
         equal(one.status()["executors"][0]["state"], "draining", "state after it")
         answer = handoff.receive(15)
         check(answer["ok"] and answer["result"]["from"] == old, f"handoff: {answer}")
+        log.wait("promote", 2)
         stop.send("stop", targets=["web"], wait=True)
         upgrade(one, NEXT)
         check(stop.receive(15)["ok"], "stop")
@@ -633,6 +634,28 @@ def _():
     check(size() < kib * 1.3 + 500, f"{kib} KiB became {size()}")
     with open(f"/proc/{one.pid}/status", encoding="ascii") as f:
         equal(re.search(r"SigBlk:\s+(\S+)", f.read())[1].strip("0"), "", "blocked signals")
+
+
+@test("as PID 1 of a container: TERM right after USR2 is not lost; no orphan is left")
+def _():
+    if os.geteuid() != 0:
+        skip("only root may make a PID namespace")
+    one = Instance(scheduler() + program("sh -c 'sleep 1000 & exec sleep 1000'", more="startsecs = 0")
+                   .replace("ready = notify\n", ""), prefix=["unshare", "--pid", "--fork", "--kill-child",
+                                                             "--mount-proc"])
+    one.wait_for("executor")
+    before = rows(one)
+    for _ in range(3):
+        check("(pid 1)" in one.cli("upgrade", status=0).out, "its pid")
+    equal(rows(one), before, "workers")
+    os.kill(one_below(one.pid), signal.SIGUSR2)
+    os.kill(one_below(one.pid), signal.SIGTERM)
+    equal(one.wait_end(), 0, "exit status")
+
+
+def one_below(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return int(f.read().split()[0])
 
 
 @test("stopping, or without a file: what is refused, what is not")
