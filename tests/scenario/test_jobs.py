@@ -182,10 +182,15 @@ def _():
         command = kill -SEGV $$
         on_failure = echo "$BATON_JOB $BATON_STATUS $BATON_EXIT $BATON_ATTEMPT" >failed
         [job:missing]
-        schedule = @promotion
+        schedule = * * * * * *
         shell = no
-        command = no-such-command --now
-        """)
+        command = ./vanishes --now
+        """, start=False)
+    with open(one.path("vanishes"), "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\n")
+    os.chmod(f.name, 0o755)
+    one.start()
+    os.unlink(f.name)       # it was there when the file was checked
     wait_runs(one, "flaky", 1, "ok")
     equal([(r.attempt, r.status, r.code, r.cause) for r in runs(one, "flaky")],
           [(1, "failed", 7, "promotion"), (2, "failed", 7, "retry"), (3, "ok", 0, "retry")], "flaky")
@@ -197,9 +202,8 @@ def _():
     wait_until(lambda: lines(one.path("failed")), 5, "on_failure")
     equal(lines(one.path("failed")), ["hopeless killed 139 2"], "on_failure")
     check(not os.path.exists(one.path("failed-flaky")), "on_failure ran after a success")
-    row = wait_runs(one, "missing", 1)[0]
-    equal((row.status, row.reason),
-          ("not started", "cannot execute 'no-such-command': not found in PATH"), "missing")
+    row = wait_runs(one, "missing", 1, "not started")[0]
+    equal(row.reason, "cannot execute './vanishes': No such file or directory", "missing")
     one.wait_log("jobs \\| missing could not be started")
 
 
@@ -391,7 +395,7 @@ def _():
     one.kill()
     two.wait_for("executor", 15)
     check(not command_of(pid) and not pids_of("sleep 3001"), "a job outlived its supervisor")
-    two.wait_log("1 jobs that the ledger knows are not in this file")
+    two.wait_log("jobs that the ledger knows and this file does not: 1; each instance")
     wait_runs(one, "count", len(runs(one, "count")) + 2, "ok")
     two.stop()
     account(one.folder)

@@ -364,7 +364,7 @@ static void begin_leading(
 	for (size_t i = 0; i < l->job_count; i++)
 		strangers += machine_find(m, l->jobs[i].job) < 0;
 	if (strangers > 0)
-		machine_note(m, -1, "jobs that the ledger knows are not in this file",
+		machine_note(m, -1, "jobs that the ledger knows and this file does not",
 			(int64_t)strangers);
 	m->state = JOBS_LEADING;
 	take_last_firings(m, l, now);

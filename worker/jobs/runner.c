@@ -78,8 +78,8 @@ static void note(struct runner *r, const struct jobs_action *a)
 		runner_say(r, "%s: %s (%lld s)", r->machine.jobs[a->job].name, a->text,
 			(long long)a->number);
 	else
-		runner_say(r, "%lld %s: each instance runs what it has", (long long)a->number,
-			a->text);
+		runner_say(r, "%s: %lld; each instance runs what it has", a->text,
+			(long long)a->number);
 }
 
 static void emit(void *context, const struct jobs_action *a)
