@@ -658,6 +658,29 @@ def one_below(pid):
         return int(f.read().split()[0])
 
 
+@test("who may use the control socket may ask for an upgrade, but not name what is executed")
+def _():
+    if os.geteuid() != 0:
+        skip("only root may give the control socket to another user")
+    one = Instance("""
+        [baton]
+        control_owner = nobody
+        [program:web]
+        command = sleep 1000
+        startsecs = 0
+    """)
+    one.wait_for("ready=web")
+    before, as_nobody = rows(one), [need("setpriv"), "--reuid=nobody", "--clear-groups"]
+    for words, status in ((["/bin/true"], 4), ([], 0)):
+        copy = one.path("copy")
+        shutil.copy(BATON, copy)
+        r = subprocess.run([*as_nobody, copy, "upgrade", *words, "-s", one.socket], timeout=20,
+                           capture_output=True, check=False, text=True)
+        equal(r.returncode, status, f"exit status of upgrade {words}: {r.stderr}")
+    equal(rows(one), before, "workers")
+    check(len(re.findall("trying", one.log())) == 1, "more than one was tried")
+
+
 @test("stopping, or without a file: what is refused, what is not")
 def _():
     one = Instance(start=False)
