@@ -157,6 +157,15 @@ void task_kill_all(struct runner *r);
 void task_tick(struct runner *r);
 int64_t task_next_ns(const struct runner *r);
 
+/* task_tree.c */
+#define MOST_STRAYS 256
+struct task *task_of_pid(const struct runner *r, pid_t pid); /* whose main process it is */
+/* Children that no command of ours is the main process of: orphans of commands. How many, at most
+ * ROOM; -1: the kernel does not say. */
+int task_strays(const struct runner *r, pid_t *strays, int room);
+bool task_has_tag(pid_t pid, const char *tag);
+void task_signal_tree(struct runner *r, const struct task *t, int sig);
+
 /* output.c */
 void output_read(struct runner *r, struct task *t, bool all);
 void output_close(struct runner *r, struct task *t);

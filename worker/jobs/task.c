@@ -23,9 +23,7 @@
 #include "worker/deadman.h"
 #include "worker/jobs/runner_internal.h"
 
-#define HOOK_NS     (60 * RUNNER_SECOND_NS) /* an on_failure command has so long */
-#define CHILDREN    "/proc/thread-self/children"
-#define MOST_STRAYS 256
+#define HOOK_NS (60 * RUNNER_SECOND_NS) /* an on_failure command has so long */
 
 /* --- memory -------------------------------------------------------------------------------- */
 static struct task *new_task(struct runner *r, int *ret_index)
@@ -368,97 +366,13 @@ void task_start(struct runner *r, const struct jobs_action *a, bool hook)
 	start_now(r, t, index, run, a->status);
 }
 
-/* --- what belongs to a command ------------------------------------------------------------- */
-static int read_children(pid_t *pids, int room)
-{
-	char text[16384], *at = text;
-	int fd = open(CHILDREN, O_RDONLY | O_CLOEXEC), count = 0;
-	ssize_t n, used = 0;
-
-	if (fd < 0)
-		return -1; /* a kernel without it */
-	while (used < (ssize_t)sizeof text - 1 &&
-		(n = read(fd, text + used, sizeof text - 1 - (size_t)used)) > 0)
-		used += n;
-	close(fd);
-	text[used] = '\0';
-	while (count < room) {
-		char *end;
-		long pid = strtol(at, &end, 10);
-
-		if (end == at)
-			break;
-		pids[count++] = (pid_t)pid;
-		at = end;
-	}
-	return count;
-}
-
-static bool has_tag(pid_t pid, const char *tag)
-{
-	char path[64], text[65536];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, text, sizeof text - 1);
-	close(fd);
-	for (ssize_t at = 0; at < n; at += (ssize_t)strlen(text + at) + 1) {
-		text[n] = '\0';
-		if (strcmp(text + at, tag) == 0)
-			return true;
-	}
-	return false;
-}
-
-static struct task *task_of_pid(const struct runner *r, pid_t pid)
-{
-	for (int i = 0; i < r->task_slots; i++) {
-		if (r->tasks[i] != NULL && r->tasks[i]->used && r->tasks[i]->alive &&
-			r->tasks[i]->pid == pid)
-			return r->tasks[i];
-	}
-	return NULL;
-}
-
-/* Children that no command of ours is the main process of: orphans of commands. */
-static int find_strays(const struct runner *r, pid_t *strays, int room)
-{
-	pid_t children[4096];
-	int count = read_children(children, 4096), found = 0;
-
-	for (int i = 0; i < count && found < room; i++) {
-		if (children[i] != r->ledger.pid && task_of_pid(r, children[i]) == NULL)
-			strays[found++] = children[i];
-	}
-	return count < 0 ? -1 : found;
-}
-
-static void signal_tree(struct runner *r, const struct task *t, int sig)
-{
-	pid_t strays[MOST_STRAYS];
-	struct err e;
-	int count;
-
-	if (t->pid > 0 && tree_kill(t->pid, sig, &e) < 0 && t->alive)
-		(void)kill(t->pid, sig);
-	count = find_strays(r, strays, MOST_STRAYS);
-	for (int i = 0; i < count; i++) {
-		if (has_tag(strays[i], t->tag))
-			(void)tree_kill(strays[i], sig, &e);
-	}
-}
-
 void task_stop(struct runner *r, const struct jobs_action *a)
 {
 	struct task *t = task_find(r, a->run);
 
 	if (t == NULL || t->over)
 		return;
-	signal_tree(r, t,
+	task_signal_tree(r, t,
 		a->number == SIGTERM && t->definition->stopsignal > 0 ? t->definition->stopsignal
 								      : (int)a->number);
 }
@@ -492,7 +406,7 @@ static void finish(struct runner *r, struct task *t)
 static void collect(struct runner *r)
 {
 	pid_t strays[MOST_STRAYS];
-	int count = find_strays(r, strays, MOST_STRAYS);
+	int count = task_strays(r, strays, MOST_STRAYS);
 	struct err e;
 
 	for (int i = 0; i < r->task_slots; i++) {
@@ -502,7 +416,7 @@ static void collect(struct runner *r)
 		if (t == NULL || !t->used || t->alive || t->over)
 			continue;
 		for (int k = 0; k < count; k++) {
-			bool own = getpgid(strays[k]) == t->pid || has_tag(strays[k], t->tag);
+			bool own = getpgid(strays[k]) == t->pid || task_has_tag(strays[k], t->tag);
 
 			if (own && (tree_kill(strays[k], SIGKILL, &e) < 0 ||
 					   kill(strays[k], SIGKILL) == 0))
@@ -598,7 +512,7 @@ void task_kill_hooks(struct runner *r)
 	for (int i = 0; i < r->task_slots; i++) {
 		if (r->tasks[i] != NULL && r->tasks[i]->used && r->tasks[i]->hook &&
 			r->tasks[i]->alive)
-			signal_tree(r, r->tasks[i], SIGKILL);
+			task_signal_tree(r, r->tasks[i], SIGKILL);
 	}
 }
 
@@ -606,7 +520,7 @@ void task_kill_all(struct runner *r)
 {
 	for (int i = 0; i < r->task_slots; i++) {
 		if (r->tasks[i] != NULL && r->tasks[i]->used && r->tasks[i]->alive)
-			signal_tree(r, r->tasks[i], SIGKILL);
+			task_signal_tree(r, r->tasks[i], SIGKILL);
 	}
 }
 
@@ -617,7 +531,7 @@ void task_tick(struct runner *r)
 
 		if (t != NULL && t->used && t->alive && t->kill_ns <= r->now.boot_ns) {
 			t->kill_ns = r->now.boot_ns + RUNNER_SECOND_NS;
-			signal_tree(r, t, SIGKILL);
+			task_signal_tree(r, t, SIGKILL);
 		}
 	}
 	if (r->check_strays)
