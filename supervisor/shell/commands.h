@@ -1,6 +1,7 @@
 /*
- * What control requests mean. commands.c has the table and the requests; targets.c finds what an
- * address names; waiters.c keeps those who wait for something to become true.
+ * What control requests mean. commands.c has the table, commands_*.c the requests by subject;
+ * targets.c finds what an address names; waiters.c keeps those who wait for something to become
+ * true.
  */
 #ifndef BATON_SHELL_COMMANDS_H
 #define BATON_SHELL_COMMANDS_H
