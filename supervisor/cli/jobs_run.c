@@ -22,6 +22,7 @@ struct waiting {
 	int64_t end_ms; /* of our patience; -1 = none */
 	int inotify;
 	int fail;               /* exit status of our own failures */
+	int told;               /* attempts whose failure was said */
 	int64_t alone_since_ms; /* there is no executor since then; 0 = there is one */
 };
 
@@ -112,11 +113,52 @@ static void withdraw(struct waiting *w)
 		&w->site->store, w->request.id, true, "nobody waits for it any more", &e);
 }
 
+/* The attempts so far: one that is followed by another is said and not the end. (The next one is in
+ * the ledger before the end of this one.) 0: the last one is open. */
+static int look_at_attempts(struct waiting *w, const struct ledger_request *asked, int *ret_status)
+{
+	struct store_query attempts = {.what = STORE_READ_RUNS,
+		.job = asked->job,
+		.fire_us = asked->requested_us,
+		.oldest_first = true};
+	struct store_query last = {.what = STORE_READ_RUNS | STORE_READ_OUTPUT, .limit = 1};
+	struct jobs_found f = {.run_count = 0}, found = {.run_count = 0};
+	char text[LEDGER_TEXT_BYTES + 64];
+	int over = 1;
+
+	if (jobs_read(w->c, w->site, &attempts, &f) != 0)
+		goto out;
+	for (size_t i = 0; i < f.run_count; i++) {
+		const struct ledger_run *r = &f.runs[i];
+
+		last.run = r->run;
+		w->request.run = r->run;
+		if (ledger_status_is_open(r->status)) {
+			over = 0;
+		} else if (i + 1 < f.run_count && r->key.attempt > w->told) {
+			cli_fail(w->c, 0, NULL, "run %lld of '%s': %s; attempt %d follows",
+				(long long)r->run, r->key.job,
+				jobs_result_text(r, text, sizeof(text)), r->key.attempt + 1);
+			w->told = r->key.attempt;
+		}
+	}
+	if (!over)
+		goto out;
+	if (f.run_count == 0)
+		cli_fail(w->c, 0, NULL, "run %lld is not in the ledger any more",
+			(long long)asked->run);
+	else if (jobs_read(w->c, w->site, &last, &found) == 0 && found.run_count > 0)
+		*ret_status = report(w, &found);
+out:
+	jobs_found_release(&f);
+	jobs_found_release(&found);
+	return over;
+}
+
 /* What stands there now. 1: it is over, *RET_STATUS is the exit status. */
 static int look(struct waiting *w, bool until_end, int *ret_status)
 {
 	struct store_query request = {.what = STORE_READ_REQUESTS, .request = w->request.id};
-	struct store_query run = {.what = STORE_READ_RUNS | STORE_READ_OUTPUT, .limit = 1};
 	struct jobs_found f = {.run_count = 0};
 	int over = 1;
 
@@ -130,16 +172,12 @@ static int look(struct waiting *w, bool until_end, int *ret_status)
 	} else if (f.requests[0].pending) {
 		over = 0;
 	} else {
-		run.run = f.requests[0].run;
 		w->request.pending = false;
-		w->request.run = run.run;
-		if (until_end && (jobs_read(w->c, w->site, &run, &f) != 0 || f.run_count == 0))
-			cli_fail(w->c, 0, NULL, "run %lld is not in the ledger any more",
-				(long long)run.run);
-		else if (until_end && ledger_status_is_open(f.runs[0].status))
-			over = 0;
+		w->request.run = f.requests[0].run;
+		if (until_end)
+			over = look_at_attempts(w, &f.requests[0], ret_status);
 		else
-			*ret_status = until_end ? report(w, &f) : 0;
+			*ret_status = 0;
 	}
 	jobs_found_release(&f);
 	return over;

@@ -40,12 +40,11 @@ static void fail_reload(struct request *r, struct reload_result *result)
 	reload_result_release(result);
 }
 
-/* Names must be looked up: the request is answered when that is done. */
+/* Names must be looked up, or the start is not over: the request is answered then. */
 static void do_later(struct request *r)
 {
 	if (!lookups_begin(r->s, r->from, r->id, r->json))
-		request_fail(
-			r, "timeout", "users or hosts of the configuration cannot be looked up");
+		request_fail(r, "unavailable", lookups_failure(r->s));
 }
 
 /* What it would do, and nothing else. */

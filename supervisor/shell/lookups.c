@@ -2,7 +2,8 @@
  * The user database and DNS may take their time, and the loop must not wait for them. A reload that
  * meets a name that is not known changes nothing yet: a child asks for all such names, and then the
  * reload is begun again, from the file. One child at a time, with a bound; whatever it has not
- * answered by then counts as not to be found.
+ * answered by then counts as not to be found. A reload that comes while the supervisor still starts
+ * waits here, too, without a child.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +32,8 @@ struct lookups {
 	struct helper child;
 	char *text;
 	size_t bytes;
-	int64_t deadline_ns; /* 0 = no child */
+	int64_t deadline_ns; /* 0 = nothing is waited for */
+	bool booting;        /* no child: for the end of the start */
 	int attempts;
 	bool signal; /* SIGHUP waits */
 	struct pending requests[MOST];
@@ -127,11 +129,22 @@ static struct lookups *begin(struct supervisor *s)
 	}
 	if (l->deadline_ns != 0)
 		return l;
-	if (++l->attempts <= ATTEMPTS && start(s, l) == 0)
+	l->booting = s->core.lifecycle.state == LIFECYCLE_BOOT;
+	if (l->booting)
+		l->deadline_ns = lease_now_ns() + BOUND_NS;
+	if (++l->attempts <= ATTEMPTS && (l->booting || start(s, l) == 0))
 		return l;
+	l->deadline_ns = 0;
 	if (!l->signal && l->count == 0)
 		lookups_forget(s, NULL);
 	return NULL;
+}
+
+const char *lookups_failure(const struct supervisor *s)
+{
+	return s->core.lifecycle.state == LIFECYCLE_BOOT
+		       ? "the supervisor is still starting: try again"
+		       : "users or hosts of the configuration cannot be looked up";
 }
 
 void lookups_begin_signal(struct supervisor *s)
@@ -141,9 +154,8 @@ void lookups_begin_signal(struct supervisor *s)
 	if (l != NULL)
 		l->signal = true;
 	else
-		logs_event(s->logs, LOGS_ERROR, "reload.error", NULL, 0,
-			"users or hosts of the configuration cannot be looked up; nothing was "
-			"changed");
+		logs_event(s->logs, LOGS_ERROR, "reload.error", NULL, 0, "%s; nothing was changed",
+			lookups_failure(s));
 }
 
 bool lookups_begin(struct supervisor *s, struct control_connection *from, uint64_t id, json_t *json)
@@ -167,7 +179,8 @@ static void finish(struct supervisor *s, const char *why)
 	bool signal = l->signal;
 
 	helper_kill(&l->child);
-	lookup_learn(l->text != NULL ? l->text : nothing, why);
+	if (!l->booting)
+		lookup_learn(l->text != NULL ? l->text : nothing, why);
 	free(l->text);
 	l->text = NULL;
 	l->bytes = l->count = 0;
@@ -208,7 +221,12 @@ void lookups_forget(struct supervisor *s, const struct control_connection *gone)
 
 int64_t lookups_deadline(const struct supervisor *s)
 {
-	return s->lookups != NULL ? s->lookups->deadline_ns : 0;
+	const struct lookups *l = s->lookups;
+
+	if (l != NULL && l->booting && l->deadline_ns != 0 &&
+		s->core.lifecycle.state != LIFECYCLE_BOOT)
+		return lease_now_ns();
+	return l != NULL ? l->deadline_ns : 0;
 }
 
 void lookups_check(struct supervisor *s)

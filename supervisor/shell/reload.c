@@ -303,6 +303,9 @@ void reload_run(struct supervisor *s, bool changed_only, struct reload_result *r
 	struct err e;
 	bool ok, unavailable = false;
 
+	ret_result->later = s->core.lifecycle.state == LIFECYCLE_BOOT;
+	if (ret_result->later)
+		return;
 	errlist_init(&findings);
 	(void)reload_read(s, &next, &findings);
 	ret_result->later = is_later(s, next);

@@ -408,6 +408,7 @@ void listeners_check(struct supervisor *s);             /* after events */
 void grace_report(struct supervisor *s);
 
 /* lookups.c: a reload that waits for the user database or for DNS */
+const char *lookups_failure(const struct supervisor *s);
 void lookups_begin_signal(struct supervisor *s); /* SIGHUP again when they have answered */
 /* Is that request, again then, to be answered later? False: it was tried often enough. */
 bool lookups_begin(
@@ -431,7 +432,8 @@ void privileges_report(struct supervisor *s);
 /* reload.c */
 struct reload_result {
 	bool ok;
-	bool later;       /* names must be looked up first: nothing was done, nothing else is set */
+	bool later;       /* after the start, or the look-up of names: nothing was done, nothing
+			   * else is set */
 	bool unavailable; /* the file is good, but a socket that it asks for cannot be opened */
 	char **lines;     /* the plan, or the findings */
 	size_t line_count;

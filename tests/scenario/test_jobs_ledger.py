@@ -288,6 +288,29 @@ def _():
         check(state != "ok" or err == "", err)
 
 
+@test("run --wait: with retries its end is that of the last attempt; those before are said")
+def _():
+    site = Site()
+    site.be_executor()
+    waiting = Background(site, "run", "backup", "--wait")
+    wait_until(lambda: site.sql("SELECT id FROM job_request WHERE state = 'pending'"), 10)
+    request, at = site.sql("SELECT id, requested_at FROM job_request WHERE state = 'pending'")[0]
+    site.run("backup", 1, "running", started=at, request=request, cause="request")
+    site.sql("UPDATE job_request SET state = 'claimed', run = 1 WHERE id = ?", request)
+    site.run("backup", 3, "queued", started=at, request=request, cause="retry", attempt=2)
+    site.sql("UPDATE job_run SET status = 'failed', exit_code = 7, ended_at = ?, output = ?"
+             " WHERE run = 1", now_us(), b"one")
+    ring(site)
+    equal(waiting.process.stderr.readline(),
+          "baton: jobs run: run 1 of 'backup': failed: exit status 7; attempt 2 follows\n", "said")
+    equal(waiting.process.poll(), None, "still waiting")
+    site.sql("UPDATE job_run SET status = 'failed', exit_code = 9, ended_at = ?, output = ?"
+             " WHERE run = 3", now_us(), b"two")
+    ring(site)
+    equal(waiting.end(), (9, "two", "baton: jobs run: run 3 of 'backup': failed: exit status 9\n"),
+          "status, output, words")
+
+
 @test("run --wait: refused by the executor; without one for long it does not hang")
 def _():
     site = Site()
@@ -341,6 +364,11 @@ def _():
         [job:by-hand]
         schedule = 0 0 1 1 *
         command = echo by hand, attempt $BATON_ATTEMPT; exit 9
+        [job:again]
+        schedule = 0 0 1 1 *
+        retries = 2
+        retry_backoff = 50ms
+        command = echo attempt $BATON_ATTEMPT; test $BATON_ATTEMPT = 3
     """)
 
     def jobs(*words, status=0):
@@ -352,6 +380,10 @@ def _():
     row = json.loads(jobs("history", "by-hand", "--json").out)[0]
     equal((row["status"], row["exit_code"], row["cause"], row["worker"]),
           ("failed", 9, "request", "jobs:0"), "history")
+    equal(jobs("run", "again", "--wait").out, "attempt 3\n", "a run by hand has its retries")
+    equal([(r["attempt"], r["status"], r["cause"])
+           for r in json.loads(jobs("history", "again", "--json").out)],
+          [(3, "ok", "retry"), (2, "failed", "retry"), (1, "failed", "request")], "attempts")
     wait_until(lambda: "ok" in jobs("history", "tick").out, 10)
     jobs("pause", "tick")
     newest = json.loads(jobs("history", "tick", "-n", "1", "--json").out)[0]["run"]

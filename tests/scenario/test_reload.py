@@ -567,6 +567,47 @@ def _():
         check(not os.path.exists(one.socket), f"{one.name} left its control socket")
 
 
+@test("a reload or HUP while the supervisor still starts is done when it has started")
+def _():
+    text = """
+        [scheduler]
+        ttl = 3s
+        heartbeat = 300ms
+        kill_grace = 500ms
+        [program:web]
+        command = sleep 1000
+        executor = candidate
+        startsecs = 0
+    """
+    one = Instance(text)
+    one.wait_for("executor", 10)
+    one.stop()
+    with contextlib.closing(sqlite3.connect(one.path("baton.db"), isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")       # its start waits for the database for a while
+        one.start()
+        one.write(textwrap.dedent(text) + "workers = 2\n")
+        run = one.cli("reload")
+        db.execute("ROLLBACK")
+    equal(run.status, 0, f"reload: {run.err}")
+    began = [n for n, line in enumerate(one.lines) if "event=supervisor.running" in line]
+    plan = [n for n, line in enumerate(one.lines) if "event=reload.plan" in line]
+    check(began and plan and began[0] < plan[0], one.log())
+    one.wait_for("ready=web", 10)
+    equal(len(one.status()["programs"][0]["workers"]), 2, "workers")
+    one.stop()
+    with contextlib.closing(sqlite3.connect(one.path("baton.db"), isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        one.write(text)
+        mark = one.mark()
+        one.start()
+        one.write(textwrap.dedent(text) + "workers = 3\n")
+        os.kill(one.pid, signal.SIGHUP)
+        one.wait_log("SIGHUP: reloading", since=mark)
+        check("event=supervisor.running" not in "\n".join(one.lines[mark:]), "it was no start")
+        db.execute("ROLLBACK")
+    wait_until(lambda: len(one.status()["programs"][0]["workers"]) == 3, 10, "workers after HUP")
+
+
 @test("PIPE leaves everything as it is")
 def _():
     one = Instance("""

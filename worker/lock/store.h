@@ -104,6 +104,7 @@ struct store_query {
 	const char *job;      /* NULL = every one */
 	int64_t run, request; /* 0 = any */
 	int64_t since_us;     /* claimed then or later */
+	int64_t fire_us;      /* attempts of that firing; 0 = any */
 	bool failed, open;    /* only the failures, only queued and running */
 	bool oldest_first;
 	int64_t limit; /* of runs; 0 = none */

@@ -145,8 +145,9 @@ static int claim_one(struct claiming *c, const struct ledger_firing *f, struct l
 		if (rc != SQLITE_DONE)
 			return rc;
 	}
-	/* A request that was withdrawn, or is another's, is not run. */
-	if (f->request != 0) {
+	/* A request that was withdrawn, or is another's, is not run. (Its further attempts are: the
+	 * first one answered it.) */
+	if (f->request != 0 && f->key.attempt == 1) {
 		rc = session_step(c->statements[REQUEST], "ii", c->next_run, f->request);
 		if (rc != SQLITE_DONE)
 			return rc;

@@ -62,10 +62,11 @@ static void write_query(const struct store_query *q, bool last, char *sql, size_
 			output);
 	else
 		snprintf(sql, bytes,
-			"SELECT " RUN_COLUMNS "%s FROM job_run r WHERE run > 0%s%s%s%s%s"
+			"SELECT " RUN_COLUMNS "%s FROM job_run r WHERE run > 0%s%s%s%s%s%s"
 			" ORDER BY r.run %s LIMIT ?4",
 			output, q->job ? " AND r.job = ?1" : "", q->run ? " AND r.run = ?2" : "",
 			q->since_us ? " AND r.claimed_at >= ?3" : "",
+			q->fire_us ? " AND r.fire_time = ?5" : "",
 			q->failed ? " AND r.status IN (" FAILURES ")" : "",
 			q->open ? " AND r.status IN ('queued', 'running')" : "",
 			q->oldest_first ? "" : "DESC");
@@ -89,6 +90,7 @@ static int read_runs(struct session *s, const struct store_query *query, bool la
 	sqlite3_bind_int64(q, 2, query->run);
 	sqlite3_bind_int64(q, 3, query->since_us);
 	sqlite3_bind_int64(q, 4, query->limit > 0 ? query->limit : -1);
+	sqlite3_bind_int64(q, 5, query->fire_us);
 	while (sqlite3_step(q) == SQLITE_ROW) {
 		take_run(q, &run);
 		if (reader->on_run && !reader->on_run(&run, reader->context))
