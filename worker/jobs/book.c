@@ -1,6 +1,7 @@
 /*
- * What is asked of the ledger process. One batch of claims and one of updates at a time; what comes
- * meanwhile goes with the next, so that many firings cost few commits.
+ * The ledger process: it is started, watched, replaced when it fails; what its answers mean for the
+ * machine. The owner number, by which others see that this process lives; the bell beside the
+ * database. What is asked: book_request.c.
  */
 #include <errno.h>
 #include <signal.h>
@@ -14,32 +15,8 @@
 #include "worker/jobs/runner_internal.h"
 #include "worker/lock/jobs_file.h"
 
-#define AGAIN_NS       RUNNER_SECOND_NS
-#define ANSWER_NS      (30 * RUNNER_SECOND_NS) /* far above what the store itself retries */
-#define TRIM_NS        (3600 * RUNNER_SECOND_NS)
-#define TRIM_RUNS      2000
-#define OUTPUT_AT_ONCE (8u << 20) /* bytes of output in one batch of updates */
-
-static bool list_add(struct ref_list *l, struct jobs_ref ref)
-{
-	if (l->count == l->capacity) {
-		size_t capacity = l->capacity > 0 ? 2 * l->capacity : 64;
-		struct jobs_ref *items = realloc(l->items, capacity * sizeof *items);
-
-		if (items == NULL)
-			return false;
-		l->items = items;
-		l->capacity = capacity;
-	}
-	l->items[l->count++] = ref;
-	return true;
-}
-
-static void list_drop(struct ref_list *l, size_t count)
-{
-	memmove(l->items, l->items + count, (l->count - count) * sizeof *l->items);
-	l->count -= count;
-}
+#define AGAIN_NS  RUNNER_SECOND_NS
+#define ANSWER_NS (30 * RUNNER_SECOND_NS) /* far above what the store itself retries */
 
 /* --- the process --------------------------------------------------------------------------- */
 static void trouble(struct runner *r, const char *text)
@@ -47,27 +24,6 @@ static void trouble(struct runner *r, const char *text)
 	if (!r->trouble_told)
 		runner_say(r, "the ledger of the jobs cannot be written: %s; trying again", text);
 	r->trouble_told = true;
-}
-
-static void unknown(struct runner *r, struct batch *b)
-{
-	struct ref_list refs = b->refs;
-
-	b->id = 0;
-	b->refs = (struct ref_list){0};
-	for (size_t i = 0; i < refs.count; i++)
-		machine_unknown(&r->machine, refs.items[i], &r->now);
-	free(refs.items);
-}
-
-/* Later claims must not be made before the earlier ones: they go back, too. */
-static void claims_unknown(struct runner *r)
-{
-	struct batch later = {.refs = r->claims};
-
-	r->claims = (struct ref_list){0};
-	unknown(r, &r->claim);
-	unknown(r, &later);
 }
 
 static void lost(struct runner *r, const char *text)
@@ -82,8 +38,8 @@ static void lost(struct runner *r, const char *text)
 		r->look_id = 0;
 		machine_look_failed(&r->machine, &r->now);
 	}
-	claims_unknown(r);
-	unknown(r, &r->update);
+	book_claims_unknown(r);
+	book_unknown(r, &r->update);
 }
 
 static void start(struct runner *r)
@@ -173,147 +129,6 @@ void book_bell(struct runner *r)
 		machine_rung(&r->machine, &r->now);
 }
 
-/* --- requests ------------------------------------------------------------------------------ */
-static void fill_key(const struct runner *r, const struct jobs_run *run, struct ledger_key *key)
-{
-	memset(key, 0, sizeof *key);
-	snprintf(key->job, sizeof key->job, "%s", r->machine.jobs[run->job].name);
-	key->fire_time_us = run->fire_us;
-	key->attempt = run->attempt;
-}
-
-static void send_claims(struct runner *r)
-{
-	size_t count = r->claims.count < LEDGER_BATCH ? r->claims.count : LEDGER_BATCH, n = 0;
-	struct ledger_firing *firings = calloc(count, sizeof *firings);
-	struct ledger_claimant who = {.program = LEDGER_PROGRAM,
-		.term = (int64_t)r->machine.term,
-		.owner = r->owner,
-		.worker = LEDGER_PROGRAM ":0",
-		.pid = getpid()};
-
-	if (firings == NULL)
-		return;
-	for (size_t i = 0; i < count; i++) {
-		const struct jobs_run *run = machine_run_of(&r->machine, r->claims.items[i]);
-
-		if (run == NULL || !list_add(&r->claim.refs, r->claims.items[i]))
-			continue;
-		fill_key(r, run, &firings[n].key);
-		firings[n].status = run->status;
-		firings[n].cause = run->cause;
-		firings[n].request = run->request;
-		n++;
-	}
-	list_drop(&r->claims, count);
-	if (n > 0) {
-		r->claim.id = ledger_claim(&r->ledger, &who, firings, n);
-		if (r->claim.id == 0)
-			claims_unknown(r);
-	}
-	free(firings);
-}
-
-static void fill_update(struct runner *r, const struct jobs_run *run, struct jobs_ref ref,
-	struct ledger_update *u, char **ret_output)
-{
-	const struct task *t = task_find(r, ref);
-	size_t kept = 0;
-
-	fill_key(r, run, &u->key);
-	u->owner = run->owner != 0 ? run->owner : r->owner;
-	u->by_term = run->by_term;
-	u->status = run->status;
-	u->exit_code = -1;
-	*ret_output = NULL;
-	if (run->reason != NULL && !ledger_status_is_open(run->status))
-		snprintf(u->reason, sizeof u->reason, "%s", run->reason);
-	if (ledger_status_is_open(run->status))
-		return;
-	u->started_us = run->started_us;
-	u->ended_us = run->ended_us;
-	u->exit_code = run->code;
-	u->signal = run->signal;
-	if (t == NULL)
-		return;
-	if (t->failure[0] != '\0')
-		snprintf(u->reason, sizeof u->reason, "%.250s", t->failure);
-	*ret_output = output_tail(t, &kept);
-	u->pid = t->pid;
-	u->output = *ret_output;
-	u->output_kept = (uint32_t)kept;
-	u->output_bytes = t->out_bytes;
-}
-
-static void send_updates(struct runner *r)
-{
-	size_t count = r->updates.count < LEDGER_BATCH ? r->updates.count : LEDGER_BATCH, n = 0;
-	size_t done = 0, bytes = 0;
-	struct ledger_update *updates = calloc(count, sizeof *updates);
-	char **outputs = calloc(count, sizeof *outputs);
-
-	for (; updates != NULL && outputs != NULL && done < count && bytes < OUTPUT_AT_ONCE;
-		done++) {
-		struct jobs_ref ref = r->updates.items[done];
-		const struct jobs_run *run = machine_run_of(&r->machine, ref);
-
-		if (run == NULL || !list_add(&r->update.refs, ref))
-			continue;
-		fill_update(r, run, ref, &updates[n], &outputs[n]);
-		bytes += updates[n].output_kept;
-		n++;
-	}
-	list_drop(&r->updates, done);
-	if (n > 0) {
-		r->update.id = ledger_update(&r->ledger, updates, n);
-		if (r->update.id == 0)
-			unknown(r, &r->update);
-	}
-	for (size_t i = 0; outputs != NULL && i < n; i++)
-		free(outputs[i]);
-	free(outputs);
-	free(updates);
-}
-
-static void send_declare(struct runner *r)
-{
-	struct ledger_declared *jobs = calloc(r->set.count + 1, sizeof *jobs);
-
-	if (jobs == NULL)
-		return;
-	for (size_t i = 0; i < r->set.count; i++) {
-		snprintf(jobs[i].job, sizeof jobs[i].job, "%s", r->set.items[i]->name);
-		snprintf(jobs[i].schedule, sizeof jobs[i].schedule, "%s", r->set.items[i]->text);
-		snprintf(
-			jobs[i].timezone, sizeof jobs[i].timezone, "%s", r->set.items[i]->timezone);
-	}
-	for (size_t i = 0; i < r->set.count; i += LEDGER_BATCH)
-		(void)ledger_declare(&r->ledger, jobs + i,
-			r->set.count - i < LEDGER_BATCH ? r->set.count - i : LEDGER_BATCH);
-	free(jobs);
-	r->declare_wanted = false;
-}
-
-static void send_refusals(struct runner *r)
-{
-	for (size_t i = 0; i < r->refusal_count; i++) {
-		char why[LEDGER_TEXT_BYTES];
-
-		snprintf(why, sizeof why,
-			"the file of the executor's instance (on %.100s) has no such job",
-			r->set.store.hostname);
-		(void)ledger_refuse(&r->ledger, r->refusals[i], why);
-	}
-	r->refusal_count = 0;
-}
-
-static void send_trim(struct runner *r)
-{
-	r->trim_ns = r->now.boot_ns + TRIM_NS;
-	r->ended = 0;
-	(void)ledger_trim(&r->ledger, r->set.history_keep_us, r->set.history_count);
-}
-
 /* --- answers ------------------------------------------------------------------------------- */
 static void claims_answered(struct runner *r, const struct ledger_reply *reply)
 {
@@ -321,7 +136,7 @@ static void claims_answered(struct runner *r, const struct ledger_reply *reply)
 
 	if (reply->outcome != STORE_DONE && reply->outcome != STORE_REFUSED) {
 		trouble(r, reply->text);
-		claims_unknown(r);
+		book_claims_unknown(r);
 		return;
 	}
 	r->claim = (struct batch){0};
@@ -341,7 +156,7 @@ static void updates_answered(struct runner *r, const struct ledger_reply *reply)
 
 	if (reply->outcome != STORE_DONE && reply->outcome != STORE_REFUSED) {
 		trouble(r, reply->text);
-		unknown(r, &r->update);
+		book_unknown(r, &r->update);
 		return;
 	}
 	r->update = (struct batch){0};
@@ -411,41 +226,7 @@ void book_ledger(struct runner *r, uint32_t events)
 		lost(r, e.text);
 }
 
-/* --- the machine's wishes ------------------------------------------------------------------ */
-void book_emit(struct runner *r, const struct jobs_action *a)
-{
-	bool kept = true;
-
-	switch (a->kind) {
-	case JOBS_CLAIM:
-		kept = list_add(&r->claims, a->run);
-		break;
-	case JOBS_UPDATE:
-		kept = list_add(&r->updates, a->run);
-		break;
-	case JOBS_LOOK:
-		r->look_wanted = true;
-		break;
-	case JOBS_DECLARE:
-		r->declare_wanted = true;
-		r->trim_ns = 0;
-		break;
-	default: /* JOBS_REFUSE */
-		if (r->refusal_count == r->refusal_capacity) {
-			size_t capacity = r->refusal_capacity + 64;
-			int64_t *more = realloc(r->refusals, capacity * sizeof *more);
-
-			if (more == NULL)
-				break; /* it is pending, so it is seen again */
-			r->refusals = more;
-			r->refusal_capacity = capacity;
-		}
-		r->refusals[r->refusal_count++] = a->number;
-	}
-	if (!kept)
-		runner_say(r, "out of memory: a run of a job is left as it is");
-}
-
+/* --- the round ----------------------------------------------------------------------------- */
 static void watch_ledger(struct runner *r)
 {
 	bool writes = ledger_wants_write(&r->ledger);
@@ -479,23 +260,7 @@ void book_tick(struct runner *r)
 		start(r);
 	if (r->ledger.fd < 0)
 		return;
-	if (r->look_wanted && r->look_id == 0) {
-		r->look_wanted = false;
-		r->look_id = ledger_look(
-			&r->ledger, LEDGER_LOOK_RUNS | LEDGER_LOOK_JOBS | LEDGER_LOOK_REQUESTS);
-		if (r->look_id == 0)
-			machine_look_failed(&r->machine, &r->now);
-	}
-	if (r->claim.id == 0 && r->claims.count > 0)
-		send_claims(r);
-	if (r->update.id == 0 && r->updates.count > 0)
-		send_updates(r);
-	if (r->declare_wanted)
-		send_declare(r);
-	send_refusals(r);
-	if (r->machine.state == JOBS_LEADING &&
-		(r->ended > TRIM_RUNS || (r->ended > 0 && r->now.boot_ns >= r->trim_ns)))
-		send_trim(r);
+	book_ask(r);
 	if (ledger_writable(&r->ledger, &e) < 0)
 		lost(r, e.text);
 	else

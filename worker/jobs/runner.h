@@ -4,7 +4,7 @@
  * supervisor. Nothing in it blocks.
  *
  * runner.c: its descriptors and its round. link.c: channel, lease page, configuration.
- * book.c: requests to the ledger. task.c: processes. output.c: what they write.
+ * book.c: the ledger process. task.c: processes. output.c: what they write.
  */
 #ifndef BATON_WORKER_JOBS_RUNNER_H
 #define BATON_WORKER_JOBS_RUNNER_H

@@ -138,12 +138,17 @@ void link_want_config(struct runner *r);
 
 /* book.c */
 int book_open(struct runner *r, struct err *e); /* with the first configuration */
-void book_emit(struct runner *r, const struct jobs_action *a);
 void book_ledger(struct runner *r, uint32_t events);
 void book_bell(struct runner *r);
 void book_demoted(struct runner *r);
 void book_tick(struct runner *r);
 int64_t book_next_ns(const struct runner *r);
+
+/* book_request.c */
+void book_emit(struct runner *r, const struct jobs_action *a);
+void book_ask(struct runner *r); /* send what may be sent */
+void book_unknown(struct runner *r, struct batch *b);
+void book_claims_unknown(struct runner *r);
 
 /* task.c */
 void task_start(struct runner *r, const struct jobs_action *a, bool hook);
@@ -156,6 +161,26 @@ void task_kill_hooks(struct runner *r);
 void task_kill_all(struct runner *r);
 void task_tick(struct runner *r);
 int64_t task_next_ns(const struct runner *r);
+
+/* task_environment.c */
+struct task_extra { /* what is this run's own, before the environment of its job */
+	char texts[8][LEDGER_NAME_BYTES + 64];
+	int count;
+};
+
+#define TASK_PATHS 64
+
+struct task_paths { /* where the program may lie */
+	char bytes[8192];
+	char *list[TASK_PATHS + 1];
+};
+
+void task_extra(struct runner *r, struct task_extra *x, const struct task *t,
+	const struct jobs_run *run, enum ledger_status status);
+/* The run's own first, then the job's, then what all inherit; pointers only, the list is
+ * allocated. NULL: no memory. */
+char **task_environment(struct runner *r, struct task_extra *x, const struct job_definition *d);
+void task_paths(struct task_paths *p, const char *name, char **env);
 
 /* task_tree.c */
 #define MOST_STRAYS 256
