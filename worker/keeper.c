@@ -92,6 +92,9 @@ static enum store_outcome operate(
 	case KEEPER_CLAIM:
 		return s->ops->claim(
 			s, r->program, r->term, r->job, r->fire_time_us, r->attempt, r->owner, e);
+	case KEEPER_UNCLAIM:
+		return s->ops->unclaim(
+			s, r->job, r->fire_time_us, r->attempt, r->owner, r->reason, e);
 	case KEEPER_SETTINGS:
 		return STORE_DONE;
 	}

@@ -22,6 +22,7 @@ enum keeper_op {
 	KEEPER_RELEASE,
 	KEEPER_CLAIM,
 	KEEPER_SETTINGS, /* new store_settings follow as the next packet; answered DONE */
+	KEEPER_UNCLAIM,  /* job, fire_time_us, attempt, owner: claimed and not run; reason: why */
 };
 
 struct keeper_request {

@@ -35,7 +35,10 @@ struct claim {
 	int64_t owner;
 	int64_t fire_time_us;
 	int tries;
+	/* Claimed, or perhaps, and not run: the worker has its answer, the ledger is to be told. */
+	const char *lost;
 	char job[STORE_NAME_BYTES], time[64]; /* as the worker wrote them */
+	char key[STORE_NAME_BYTES];           /* PROGRAM:JOB, as the ledger has it */
 };
 
 struct claims {
@@ -109,20 +112,34 @@ static void say(struct process *p, const char *verb, const char *job, const char
 }
 
 /* The first of the queue is through. */
-static void answer(struct supervisor *s, bool claimed)
+static void pop(struct claims *c)
 {
-	struct claims *c = s->claims;
-	struct claim *of = &c->queue[c->head];
-	struct process *p = supervisor_process(s, of->slot, of->id);
-
-	/* Claimed by one that may not begin any more: it is not run, by nobody. */
-	if (p != NULL)
-		say(p, claimed && term_of(s, p, true) == of->term ? "claimed" : "refused", of->job,
-			of->time);
 	c->head = (c->head + 1) % QUEUE;
 	c->count--;
 	c->sent_id = 0;
 	c->stuck_ns = 0;
+}
+
+/* SURE: whether it is CLAIMED is known. */
+static void answer(struct supervisor *s, bool claimed, bool sure)
+{
+	struct claims *c = s->claims;
+	struct claim *of = &c->queue[c->head];
+	struct process *p = supervisor_process(s, of->slot, of->id);
+	bool may = claimed && p != NULL && term_of(s, p, true) == of->term;
+
+	if (p != NULL)
+		say(p, may ? "claimed" : "refused", of->job, of->time);
+	if (may || (!claimed && sure)) {
+		pop(c);
+		return;
+	}
+	/* Claimed by one that may not begin any more: it is not run, by nobody. */
+	c->sent_id = 0;
+	c->stuck_ns = 0;
+	of->lost = p == NULL ? "claimed, and its worker was gone before it was told"
+		   : claimed ? "claimed, and the lease ended before the worker was told"
+			     : "the database did not answer in time: the worker was refused";
 }
 
 static const char *name_of(struct supervisor *s, const struct claim *of)
@@ -138,6 +155,14 @@ static void fail(struct supervisor *s, const char *text)
 	struct process *p = supervisor_process(s, of->slot, of->id);
 	char said[640];
 
+	if (of->lost != NULL) {
+		snprintf(said, sizeof said,
+			"'%s' at %s was refused, and the history may say that it was claimed: %s",
+			of->job, of->time, text);
+		warn(s, name_of(s, of), said);
+		pop(c);
+		return;
+	}
 	c->sent_id = 0;
 	c->stuck_ns = 0;
 	if (++of->tries < TRIES && p != NULL && term_of(s, p, true) == of->term) {
@@ -147,7 +172,7 @@ static void fail(struct supervisor *s, const char *text)
 	snprintf(said, sizeof said, "the claim of '%s' at %s is refused: %s", of->job, of->time,
 		text);
 	warn(s, name_of(s, of), said);
-	answer(s, false);
+	answer(s, false, false);
 }
 
 /* --- the keeper ---------------------------------------------------------------------------- */
@@ -167,13 +192,16 @@ static void readable(void *context, unsigned events)
 		helper_kill(&c->keeper);
 		if (c->sent_id != 0)
 			fail(s, "the keeper of the claims died before it answered");
+		send_next(s);
 		return;
 	}
-	if (r.id != c->sent_id || r.op != KEEPER_CLAIM)
+	if (r.id != c->sent_id)
 		return;
 	r.text[sizeof r.text - 1] = '\0';
-	if (r.outcome == STORE_DONE || r.outcome == STORE_REFUSED) {
-		answer(s, r.outcome == STORE_DONE);
+	if (r.op == KEEPER_UNCLAIM && (r.outcome == STORE_DONE || r.outcome == STORE_REFUSED)) {
+		pop(c);
+	} else if (r.outcome == STORE_DONE || r.outcome == STORE_REFUSED) {
+		answer(s, r.outcome == STORE_DONE, true);
 	} else if (r.outcome == STORE_UNKNOWN || r.outcome == STORE_UNAVAILABLE) {
 		fail(s, r.text);
 	} else {
@@ -219,18 +247,21 @@ static bool fill(struct supervisor *s, const struct claim *of, struct keeper_req
 	struct process *p = supervisor_process(s, of->slot, of->id);
 	const struct program *g = p != NULL ? program_of(s, p) : NULL;
 
-	/* Asked before, it may be ours already: then it is not for the successor. */
-	if (g == NULL || term_of(s, p, of->tries > 0) != of->term)
-		return false;
 	memset(r, 0, sizeof *r);
-	r->op = KEEPER_CLAIM;
+	r->op = of->lost != NULL ? KEEPER_UNCLAIM : KEEPER_CLAIM;
 	r->term = (int64_t)of->term;
 	r->owner = of->owner;
 	r->fire_time_us = of->fire_time_us;
 	r->attempt = 1;
+	snprintf(r->job, sizeof r->job, "%s", of->key);
+	if (of->lost != NULL) {
+		snprintf(r->reason, sizeof r->reason, "%s", of->lost);
+		return true;
+	}
+	/* Asked before, it may be ours already: then it is not for the successor. */
+	if (g == NULL || term_of(s, p, of->tries > 0) != of->term)
+		return false;
 	snprintf(r->program, sizeof r->program, "%s", g->settings->name);
-	/* Two programs may well have jobs of one name. That it fits was checked. */
-	snprintf(r->job, sizeof r->job, "%s:%s", g->settings->name, of->job);
 	return true;
 }
 
@@ -242,7 +273,8 @@ static void send_next(struct supervisor *s)
 
 	while (c->count > 0 && c->sent_id == 0 && c->retry_ns == 0) {
 		if (!fill(s, &c->queue[c->head], &r)) {
-			answer(s, false); /* it is the executor no longer */
+			/* It is the executor no longer. */
+			answer(s, false, c->queue[c->head].tries == 0);
 			continue;
 		}
 		r.id = ++c->next_id;
@@ -327,6 +359,8 @@ void claims_take(struct process *p, const struct channel_message *m)
 		.owner = jobs_file_new_owner(),
 		.fire_time_us = at_us};
 	snprintf(of->job, sizeof of->job, "%s", m->word);
+	/* Two programs may well have jobs of one name. That it fits was checked. */
+	snprintf(of->key, sizeof of->key, "%s:%s", program_of(s, p)->settings->name, m->word);
 	snprintf(of->time, sizeof of->time, "%s", m->word2);
 	send_next(s);
 }
@@ -352,6 +386,7 @@ void claims_check(struct supervisor *s)
 	if (c->stuck_ns != 0 && now >= c->stuck_ns) {
 		helper_kill(&c->keeper);
 		fail(s, "the database has not answered for 8 s");
+		send_next(s);
 	}
 	if (c->retry_ns != 0 && now >= c->retry_ns) {
 		c->retry_ns = 0;
@@ -377,8 +412,10 @@ bool claims_reaped(struct supervisor *s, pid_t pid)
 		return false;
 	c->keeper.pid = 0;
 	helper_close(&c->keeper);
-	if (c->sent_id != 0 && !s->exiting)
+	if (c->sent_id != 0 && !s->exiting) {
 		fail(s, "the keeper of the claims died before it answered");
+		send_next(s);
+	}
 	return true;
 }
 
@@ -392,8 +429,13 @@ void claims_end(struct supervisor *s)
 {
 	if (s->claims == NULL)
 		return;
-	while (s->claims->count > 0)
-		answer(s, false);
+	for (; s->claims->count > 0; pop(s->claims)) {
+		const struct claim *of = &s->claims->queue[s->claims->head];
+		struct process *p = supervisor_process(s, of->slot, of->id);
+
+		if (p != NULL && of->lost == NULL)
+			say(p, "refused", of->job, of->time);
+	}
 	helper_close(&s->claims->keeper);
 	free(s->claims);
 	s->claims = NULL;

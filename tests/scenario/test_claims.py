@@ -226,6 +226,71 @@ def _():
     check(re.search(r"web:b .* application +claimed$", out, re.M), out)
 
 
+STEPS = r'''
+import os, socket, sys, time
+s = socket.socket(fileno=int(os.environ["BATON_CHANNEL_FD"]))
+lines = s.makefile("r")
+n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+a = os.environ["NOTIFY_SOCKET"]
+n.sendto(b"READY=1", "\0" + a[1:] if a[0] == "@" else a)
+s.sendall(b"hello\n")
+for line in lines:
+    if line.startswith("promote "):
+        s.sendall(b"promoted " + line.split()[1].encode() + b"\n")
+        break
+for step in "1", "2":
+    while not os.path.exists(sys.argv[1] + "/go" + step):
+        time.sleep(0.01)
+    s.sendall(b"claim late " + step.encode() + b"\n")
+    open(sys.argv[1] + "/asked" + step, "w").close()
+    for line in lines:
+        if line.split()[0] in ("claimed", "refused"):
+            with open(sys.argv[1] + "/out", "a") as out:
+                out.write(line)
+            break
+for line in lines:
+    pass
+'''
+
+
+@test("claimed, and the lease ended before the answer: the history says that it was not run")
+def _():
+    where = folder()
+    with open(f"{where}/steps.py", "w", encoding="ascii") as f:
+        f.write(STEPS)
+
+    def go(step):
+        with open(f"{where}/go{step}", "w", encoding="ascii"):
+            pass
+        wait_until(lambda: os.path.exists(f"{where}/asked{step}"), 10)
+
+    def row():
+        with contextlib.closing(sqlite3.connect(one.path("baton.db"), timeout=10)) as db:
+            return db.execute("SELECT status, reason FROM job_run WHERE fire_time = 2").fetchone()
+
+    one = Instance(text(f"{PYTHON} {where}/steps.py {where}", 1), folder=where)
+    one.wait_for("executor", 10)
+    before, worker = set(helpers("lock-keeper", of=one.pid)), one.executor()["pid"]
+    go(1)
+    wait_until(lambda: os.path.exists(f"{where}/out"), 10)
+    keeper, = set(helpers("lock-keeper", of=one.pid)) - before
+    os.kill(keeper, signal.SIGSTOP)
+    go(2)
+    for _ in range(2):
+        one.status()                            # by then the claim is with the keeper
+    os.kill(one.pid, signal.SIGSTOP)
+    os.kill(keeper, signal.SIGCONT)
+    equal(wait_until(row, 2), ("claimed", None), "the claim was made")
+    wait_until(lambda: not command_of(worker), 10, "the deadman ends the executor with its lease")
+    os.kill(one.pid, signal.SIGCONT)
+    wait_until(lambda: row()[0] != "claimed", 10)
+    check(row()[0] == "lost" and row()[1].startswith("claimed, and "), str(row()))
+    with open(f"{where}/out", encoding="ascii") as f:
+        equal(f.read(), "claimed late 1\n", "answers")
+    out = baton("jobs", "history", "--failed", "-c", one.config, status=0).out
+    check(re.search(r"web:late .* application +lost: claimed, and ", out), out)
+
+
 @test("a flood of claims whose answers nobody reads: heartbeats, the log and the others stay well")
 def _():
     one, where, name = raw("flood")

@@ -183,6 +183,11 @@ struct store_ops {
 	 * same is claimed again after an unknown outcome, that it is ours already. */
 	enum store_outcome (*claim)(struct store *, const char *program, int64_t term,
 		const char *job, int64_t fire_time_us, int attempt, int64_t owner, struct err *e);
+	/* That claim was made, and its claimant was not told, or too late: it is not run (by
+	 * nobody, at most once is the promise), and the ledger says so. REFUSED: there is no such
+	 * claim. */
+	enum store_outcome (*unclaim)(struct store *, const char *job, int64_t fire_time_us,
+		int attempt, int64_t owner, const char *reason, struct err *e);
 	/* Newest first; calls EACH until it returns false. */
 	enum store_outcome (*history)(struct store *, int limit,
 		bool (*each)(const struct store_executor *of, int64_t ended_us, const char *holder,

@@ -372,6 +372,22 @@ static enum store_outcome memory_claim(struct store *s, const char *program, int
 	return STORE_DONE;
 }
 
+static enum store_outcome memory_unclaim(struct store *s, const char *job, int64_t fire_time_us,
+	int attempt, int64_t owner, const char *reason, struct err *e)
+{
+	struct memory_database *d = s->private;
+
+	(void)reason; /* the row stays: nobody else runs it */
+	for (size_t i = 0; i < d->claim_count; i++) {
+		const struct claim_item *c = &d->claims[i];
+
+		if (strcmp(c->job, job) == 0 && c->fire_time_us == fire_time_us &&
+			c->attempt == attempt && c->owner == owner)
+			return STORE_DONE;
+	}
+	return refuse(d, NULL, "give a claim up", e);
+}
+
 static enum store_outcome memory_history(struct store *s, int limit,
 	bool (*each)(const struct store_executor *of, int64_t ended_us, const char *holder,
 		const char *hostname, const char *reason, void *context),
@@ -402,6 +418,7 @@ static const struct store_ops memory_ops = {
 	.release = memory_release,
 	.force_release = memory_force_release,
 	.claim = memory_claim,
+	.unclaim = memory_unclaim,
 	.history = memory_history,
 	.close = memory_close,
 };

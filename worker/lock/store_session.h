@@ -87,6 +87,8 @@ enum store_outcome sqlite_jobs_trim(struct store *store, int64_t keep_us, int64_
 	char cursor[LEDGER_NAME_BYTES], bool *ret_more, struct err *e);
 enum store_outcome sqlite_jobs_read(struct store *store, const struct store_query *query,
 	const struct store_reader *reader, struct store_view *ret_view, struct err *e);
+enum store_outcome sqlite_jobs_unclaim(struct store *store, const char *job, int64_t fire_time_us,
+	int attempt, int64_t owner, const char *reason, struct err *e);
 /* Ends the session (with nothing written) when the database has no ledger. */
 enum store_outcome sqlite_jobs_needs_ledger(struct session *s, struct err *e);
 

@@ -385,6 +385,7 @@ static const struct store_ops sqlite_ops = {
 	.release = sqlite_release,
 	.force_release = sqlite_force_release,
 	.claim = sqlite_claim,
+	.unclaim = sqlite_jobs_unclaim,
 	.history = sqlite_history,
 	.close = sqlite_close_store,
 };

@@ -324,6 +324,29 @@ static enum store_outcome sqlite_jobs_update(struct store *store,
 	return session_finish(&s, rc, true, NULL, e);
 }
 
+enum store_outcome sqlite_jobs_unclaim(struct store *store, const char *job, int64_t fire_time_us,
+	int attempt, int64_t owner, const char *reason, struct err *e)
+{
+	const struct held *h = store->private;
+	struct session s;
+	enum store_outcome outcome = session_begin(&s, store, "give a claim up", h->epoch, e);
+	int rc, changes = 0;
+
+	if (outcome == STORE_DONE)
+		outcome = sqlite_jobs_needs_ledger(&s, e);
+	if (outcome != STORE_DONE)
+		return outcome;
+	rc = session_run(&s, &changes,
+		"UPDATE job_run SET status = 'lost', ended_at = ?, reason = ? WHERE job = ? AND"
+		" fire_time = ? AND attempt = ? AND owner = ? AND status = 'claimed'",
+		"ittiii", session_wall_us(), reason, job, fire_time_us, (int64_t)attempt, owner);
+	outcome = session_finish(&s, rc, changes > 0, NULL, e);
+	if (outcome == STORE_REFUSED)
+		err_set(e, ERR_REFUSED, "'%s' at %lld is not claimed", job,
+			(long long)fire_time_us);
+	return outcome;
+}
+
 const struct store_jobs_ops store_sqlite_jobs = {
 	.claim = sqlite_jobs_claim,
 	.update = sqlite_jobs_update,
