@@ -104,6 +104,9 @@ def _():
         [job:daemon]
         schedule = @promotion
         command = sleep 3001 & (setsid sleep 3002 &); setsid nohup sleep 3003 >/dev/null 2>&1 & exec sleep 0.3
+        [job:hides]
+        schedule = @promotion
+        command = (env -i setsid sh -c 'sleep 33.4 & touch hidden' &); until test -e hidden; do sleep 0.1; done
         [job:other]
         schedule = @promotion
         command = (setsid sleep 3.3 &); exec sleep 1.5
@@ -112,8 +115,10 @@ def _():
     equal((row.status, row.code), ("ok", 0), "status")
     equal(pids_of("sleep 300"), [], "left behind")
     check(pids_of("sleep 3.3"), "another job's process was killed with it")
+    equal(wait_runs(one, "hides", 1)[0].status, "ok", "status")
+    check(pids_of("sleep 33.4"), "whose it is cannot be told while others run")
     wait_runs(one, "other", 1)
-    equal(pids_of("sleep 3.3"), [], "left behind")
+    equal(pids_of("sleep 3.3") + pids_of("sleep 33.4"), [], "left behind when nothing runs")
 
 
 @test("retries with backoff, then on_failure; what cannot be started says why")

@@ -590,6 +590,39 @@ static void test_many(void **state)
 	assert_int_equal(count_of(JOBS_CLAIM), 1000);
 }
 
+/* Commands of a millisecond each: some are recorded as running before their place is free, for no
+ * commit is waited for then; few, for after a crash they count as interrupted. */
+static void test_few_ahead(void **state)
+{
+	int ends = 0, most = 0, most_early = 0;
+
+	(void)state;
+	for (int i = 0; i < 1000; i++) {
+		char name[16];
+
+		snprintf(name, sizeof name, "j%d", i);
+		add_job(name, 60);
+	}
+	lead(8);
+	pass_ms(59500);
+	for (int at = 0; at < f.count; at++) {
+		grant();
+		assert_true(f.m.running <= 8);
+		if (f.actions[at].kind == JOBS_START) {
+			f.now.boot_ns += SECOND / 1000;
+			end(f.actions[at].run, 0);
+			ends++;
+		}
+		if (ends < 250 && f.m.active > most_early)
+			most_early = f.m.active;
+		if (f.m.active > most)
+			most = f.m.active;
+	}
+	assert_int_equal(ends, 1000);
+	assert_int_equal(most_early, 8); /* it is not known yet that they are short */
+	assert_int_equal(most, 8 + 32);
+}
+
 static void test_too_many_wait(void **state)
 {
 	(void)state;
@@ -685,6 +718,7 @@ int main(void)
 		T(test_requests),
 		T(test_clock_of_next_year),
 		T(test_many),
+		T(test_few_ahead),
 		T(test_too_many_wait),
 		T(test_jitter),
 		T(test_table),

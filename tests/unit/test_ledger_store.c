@@ -261,15 +261,20 @@ static void the_owner_alone_tells(void **state)
 	assert_int_equal(the_run(f, "a", HOUR).status, LEDGER_RUNNING);
 	u = update("a", HOUR, OWNER, LEDGER_OK);
 	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_DONE);
-	/* Repeated after an unknown outcome, in any order: the same answers. */
+	/* Repeated after an unknown outcome: the same answer. But an end is an end. */
 	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_DONE);
-	u.status = LEDGER_RUNNING;
-	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_DONE);
-	assert_int_equal(the_run(f, "a", HOUR).status, LEDGER_OK);
-	/* But an end is an end. */
 	u.status = LEDGER_FAILED;
 	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_REFUSED);
 	assert_int_equal(the_run(f, "a", HOUR).status, LEDGER_OK);
+	/* What was taken from the queue is neither started nor queued again. */
+	claim(f, &f->a, TERM, OWNER, firing("q", HOUR, LEDGER_QUEUED), STORE_DONE);
+	u = update("q", HOUR, OWNER, LEDGER_CANCELLED);
+	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_DONE);
+	u.status = LEDGER_RUNNING;
+	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_REFUSED);
+	u.status = LEDGER_QUEUED;
+	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_REFUSED);
+	assert_int_equal(the_run(f, "q", HOUR).status, LEDGER_CANCELLED);
 }
 
 static void the_demoted_finishes_what_runs(void **state)

@@ -122,10 +122,11 @@ void machine_run_make_ready(struct jobs_machine *m, struct jobs_run *r, const st
 }
 
 #define WINDOW_NS  (JOBS_SECOND_NS / 4)
-#define MOST_AHEAD 256
+#define MOST_AHEAD 32 /* what a thousand in a second start during a commit of 32 ms */
 
-/* Short commands would wait for a commit each: so twice as many are recorded ahead as ended in the
- * last quarter of a second. Commands that take long are recorded when their place is free. */
+/* Short commands would wait for a commit each: so some are recorded ahead, at most twice as many as
+ * ended in the last quarter of a second. Commands that take long are recorded when their place is
+ * free. Not more than need be: after a crash they count as interrupted. */
 static int places(struct jobs_machine *m, const struct jobs_now *now)
 {
 	int64_t age = now->boot_ns - m->window_ns;

@@ -270,7 +270,7 @@ static void finish(struct runner *r, struct task *t)
 }
 
 /* What is left of commands whose main process has ended is killed; those of which nothing is left
- * are over. */
+ * are over. While no command runs every stray is such a rest, whatever it did to hide. */
 static void collect(struct runner *r)
 {
 	pid_t strays[MOST_STRAYS];
@@ -284,7 +284,8 @@ static void collect(struct runner *r)
 		if (t == NULL || !t->used || t->alive || t->over)
 			continue;
 		for (int k = 0; k < count; k++) {
-			bool own = getpgid(strays[k]) == t->pid || task_has_tag(strays[k], t->tag);
+			bool own = r->alive == 0 || getpgid(strays[k]) == t->pid ||
+				   task_has_tag(strays[k], t->tag);
 
 			if (own && (tree_kill(strays[k], SIGKILL, &e) < 0 ||
 					   kill(strays[k], SIGKILL) == 0))

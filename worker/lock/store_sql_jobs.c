@@ -274,14 +274,15 @@ static int update_one(sqlite3_stmt **statements, const struct ledger_update *u,
 	}
 	if (rc != SQLITE_DONE)
 		return rc;
-	/* Said before, its answer lost? A start that is repeated after the end changes nothing. */
+	/* Said before, its answer lost? A run that has ended otherwise (somebody took it from the
+	 * queue) is not started. */
 	rc = session_step(statements[READ], "tiii", u->key.job, u->key.fire_time_us,
 		(int64_t)u->key.attempt, u->owner);
 	*ret = LEDGER_UPDATE_REFUSED;
 	if (rc != SQLITE_ROW)
 		return rc == SQLITE_DONE ? SQLITE_OK : rc;
 	session_text(status, sizeof(status), statements[READ], 0);
-	if (ledger_status_of(status) == u->status || (!ends && u->by_term == 0))
+	if (ledger_status_of(status) == u->status)
 		*ret = LEDGER_UPDATE_DONE;
 	return SQLITE_OK;
 }
