@@ -249,6 +249,27 @@ static void check_preset_ready(
 			silent));
 }
 
+static bool has_word(char *const *argv, const char *word)
+{
+	for (; argv && *argv; argv++) {
+		if (strcmp(*argv, word) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* gunicorn's arbiter says READY=1 before any of its workers has loaded the application. */
+static void check_gunicorn_ready(
+	struct loader *l, const struct config_program *p, const struct config_worker *w)
+{
+	if (p->ready != READY_NOTIFY || !p->preset || strcmp(p->preset, "gunicorn") != 0 ||
+		has_word(w->argv, "--preload"))
+		return;
+	say(l, p, true, "ready",
+		"gunicorn says READY=1 before it has loaded the application: a version that cannot "
+		"start would replace every worker; use 'tcp' or 'http:/PATH' (or --preload)");
+}
+
 static void check_preset_probe(
 	struct loader *l, const struct config_program *p, const struct config_worker *w)
 {
@@ -290,6 +311,7 @@ void check_probes(struct loader *l, struct config_program *p, const struct confi
 	int first = 3 + (int)p->socket_count + (p->probe ? 1 : 0);
 
 	check_preset_ready(l, p, w);
+	check_gunicorn_ready(l, p, w);
 	check_preset_probe(l, p, w);
 	check_whose(l, p, w);
 	check_exec(l, p, "ready", &w->ready);

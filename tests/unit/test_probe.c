@@ -166,6 +166,8 @@ static void test_together(void **state)
 	refuse_one(WEB "preset = nginx\nprobe = yes\nsockets = a\n", 9, "exec:COMMAND");
 	warn_one(WEB "ready = tcp:127.0.0.1:8000\nsockets = a\n", 8, "only once the worker");
 	warn_one(WEB "ready = tcp:127.0.0.1:9\nworkers = 2\n", 8, "all 2 workers");
+	warn_one(
+		WEB "preset = gunicorn\nsockets = a\nready = notify\n", 10, "before it has loaded");
 	warn_one(WEB "health_interval = 1s\n", 8, "no effect");
 	warn_one(WEB "ready = exec:/bin/true | cat\n", 8, "no shell");
 	warn_one(WEB "preset = uvicorn\nenvironment = UVICORN_LOG_LEVEL=error\n", 7,
