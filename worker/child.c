@@ -19,6 +19,10 @@
  * allocation, no assertion (abort would be taken for a crash of the program).
  */
 
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE 2U
+#endif
+
 enum {
 	CHILD_FDS = 1024,      /* room for moved descriptors, on the stack */
 	CHILD_EXIT = 127,      /* status after a reported failure */
@@ -328,10 +332,23 @@ static void try_paths(const struct child_spec *spec, int report_fd)
 	fail(report_fd, CHILD_EXEC, error, detail);
 }
 
+/* Until this is done the descriptors are the parent's own: none may be opened or closed. */
+static void own_descriptors(const struct child_spec *spec)
+{
+	if (spec->shared_above == 0)
+		return;
+	if (syscall(SYS_close_range, (unsigned int)spec->shared_above, ~0u, CLOSE_RANGE_UNSHARE) !=
+		0)
+		fail(spec->report_fd, CHILD_DESCRIPTORS, errno, 0);
+	while (write(spec->report_fd, "", 1) < 0 && errno == EINTR)
+		;
+}
+
 void child_exec(const struct child_spec *spec)
 {
 	struct descriptors d;
 
+	own_descriptors(spec);
 	arrange_descriptors(spec, &d);
 	if (spec->same_session ? setpgid(0, 0) < 0 : setsid() < 0)
 		fail(d.report, CHILD_SESSION, errno, 0);

@@ -55,7 +55,11 @@ struct child_spec {
 	const struct child_fd *fds; /* all that the child keeps: 0, 1, 2 and what is passed on */
 	size_t fd_count;
 	int report_fd; /* write end for a failure */
-	int hold_fd;   /* read end: wait for one byte before exec; EOF = exit quietly; -1 = none */
+	/* The parent's table of descriptors is this process's too (clone with CLONE_FILES): first
+	 * of all it gets one of its own, with those below this number, and says so by one byte to
+	 * report_fd. 0 = it has its own. */
+	int shared_above;
+	int hold_fd; /* read end: wait for one byte before exec; EOF = exit quietly; -1 = none */
 	const char *directory; /* "" = stay */
 	bool set_user;
 	uid_t uid;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "supervisor/shell/probes.h"
+#include "supervisor/shell/spawn_table.h"
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/upgrade.h"
 
@@ -244,6 +245,7 @@ static void worker_died(struct supervisor *s, struct process *p, const siginfo_t
 {
 	struct event e = {.kind = EVENT_DIED, .worker = p->slot, .id = p->id, .program = -1};
 
+	table_free(p);
 	spawn_read_report(p); /* why it could not start, or that it had started, comes first */
 	p->leader_alive = false;
 	if (info->si_code == CLD_EXITED) {

@@ -13,6 +13,7 @@
 #include "supervisor/shell/probes.h"
 #include "conf/lookup.h"
 #include "supervisor/shell/spawn_internal.h"
+#include "supervisor/shell/spawn_table.h"
 
 /* --- the process's own side ---------------------------------------------------------------- */
 void process_init(struct supervisor *s, struct process *p, int slot)
@@ -34,6 +35,7 @@ static void close_fd(int *fd)
 void process_release(struct process *p)
 {
 	probes_forget(p);
+	table_free(p);
 	loop_unwatch(p->report_watch);
 	loop_unwatch(p->channel_watch);
 	close_fd(&p->report_fd);
@@ -377,6 +379,24 @@ static void report_readable(void *context, unsigned events)
 	spawn_read_report(context);
 }
 
+/* As read. The byte that may come first says that the child has its own table of descriptors. */
+static ssize_t read_report(struct process *p, struct child_failure *f)
+{
+	char bytes[1 + sizeof *f];
+	ssize_t n;
+
+	do {
+		n = read(p->report_fd, bytes, sizeof bytes);
+		if (n == 1 || n == (ssize_t)sizeof bytes)
+			table_free(p);
+	} while (n == 1);
+	if (n == (ssize_t)sizeof bytes)
+		memcpy(f, bytes + 1, sizeof *f);
+	else if (n == (ssize_t)sizeof *f)
+		memcpy(f, bytes, sizeof *f);
+	return n > 0 ? (ssize_t)sizeof *f : n;
+}
+
 void spawn_read_report(struct process *p)
 {
 	struct child_failure f;
@@ -384,7 +404,7 @@ void spawn_read_report(struct process *p)
 
 	if (p->report_fd < 0)
 		return;
-	n = read(p->report_fd, &f, sizeof f);
+	n = read_report(p, &f);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	loop_unwatch(p->report_watch);
@@ -470,7 +490,7 @@ static int spawn(struct spawn *sp, struct err *e)
 		return e->code;
 	spawn_find_groups(sp);
 	spawn_fill_spec(sp, &spec, getpid());
-	pid = spawn_fork(&spec);
+	pid = table_fork(p, &spec);
 	if (pid < 0)
 		return err_set(e, ERR_SYSTEM, "cannot fork: %s", strerror(errno));
 	supervisor_set_pid(p, pid);

@@ -40,6 +40,7 @@ struct process {
 	int pid_next; /* slot + 1 of the next one in its chain of pid_heads; 0 = none */
 	bool leader_alive; /* not reaped yet */
 	int report_fd, hold_fd, channel_fd;
+	int table_slot; /* of spawn_table.h, from 1; 0 = none */
 	struct loop_watch *report_watch, *channel_watch;
 	struct channel_buffer channel_in;
 	struct lease lease;
