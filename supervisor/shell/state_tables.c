@@ -204,6 +204,7 @@ static const struct state_field process[] = {
 	SKIP(supervisor), V(slot), V(id), V(pid),
 	SKIP(pid_next), /* supervisor_set_pid */
 	V(leader_alive), FD(report_fd), FD(hold_fd), FD(channel_fd),
+	SKIP(table_slot), /* ends with the exec; its child still says its byte: spawn_table.h */
 	SKIP(report_watch), SKIP(channel_watch), /* spawn_resume, channel_resume */
 	SUB(channel_in, channel_buffer), SUB(lease, lease),
 	SKIP(streams), /* by their places among the streams of the logs: state_save.c */
