@@ -320,8 +320,12 @@ static void answer(struct instance *i, const struct asked *a, int fate)
 			machine_unknown(&i->m, a->run, &now);
 		else if (w.mutant == MUTANT_TAKEN_IS_OURS && got == LEDGER_CLAIM_TAKEN)
 			machine_claimed(&i->m, a->run, LEDGER_CLAIM_DONE, a->status, &now);
-		else
-			machine_claimed(&i->m, a->run, got, a->status, &now);
+		else {
+			const struct row *r = find_row(kind_of(i, run), run->fire_us, run->attempt);
+
+			machine_claimed(
+				&i->m, a->run, got, r != NULL ? r->status : a->status, &now);
+		}
 		return;
 	}
 	done = fate == 1 ? true : update(i, a, run);

@@ -194,6 +194,39 @@ static void test_refused_and_paused(void **state)
 	assert_false(f.m.jobs[0].paused);
 }
 
+/* The ledger has a row of ours: of an earlier try without an answer, or of a firing that ran before
+ * the clock was set back over it. */
+static void test_mine(void **state)
+{
+	struct jobs_ref run;
+
+	(void)state;
+	add_job("a", 1);
+	lead(4);
+	pass_ms(500);
+	machine_claimed(&f.m, nth(JOBS_CLAIM, 0)->run, LEDGER_CLAIM_MINE, LEDGER_OK, &f.now);
+	assert_int_equal(f.m.run_count, 0);
+	f.count = 0;
+	pass_ms(1000);
+	machine_claimed(&f.m, nth(JOBS_CLAIM, 0)->run, LEDGER_CLAIM_MINE, LEDGER_RUNNING, &f.now);
+	assert_int_equal(f.m.run_count, 0); /* it runs still */
+	assert_int_equal(count_of(JOBS_START), 0);
+	f.count = 0;
+	pass_ms(1000);
+	run = nth(JOBS_CLAIM, 0)->run;
+	machine_unknown(&f.m, run, &f.now);
+	machine_claimed(&f.m, run, LEDGER_CLAIM_MINE, LEDGER_RUNNING, &f.now);
+	assert_int_equal(count_of(JOBS_START), 1);
+	end(run, 0);
+	f.count = 0;
+	pass_ms(1000);
+	run = nth(JOBS_CLAIM, 0)->run;
+	machine_unknown(&f.m, run, &f.now);
+	machine_claimed(&f.m, run, LEDGER_CLAIM_MINE, LEDGER_OK, &f.now);
+	assert_int_equal(count_of(JOBS_START), 0);
+	assert_true(f.m.impossible == 0);
+}
+
 static void test_no_lease_no_start(void **state)
 {
 	(void)state;
@@ -701,6 +734,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_fires_once),
 		T(test_refused_and_paused),
+		T(test_mine),
 		T(test_no_lease_no_start),
 		T(test_overlap),
 		T(test_queue_is_bounded),

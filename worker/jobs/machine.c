@@ -333,12 +333,12 @@ void machine_claimed(struct jobs_machine *m, struct jobs_ref run, enum ledger_an
 		return;
 	if (answer == LEDGER_CLAIM_PAUSED)
 		m->jobs[r->job].paused = true;
-	/* An earlier try of ours wrote the row; what it said then is what was asked for. */
-	(void)status;
+	/* MINE: an earlier try wrote the row, if there was one whose outcome is unknown. Else the
+	 * firing ran before: the clock was set back over it. */
+	if (answer == LEDGER_CLAIM_MINE && r->unsure && status == r->status)
+		answer = LEDGER_CLAIM_DONE;
 	of_run(m, run,
-		answer == LEDGER_CLAIM_DONE || answer == LEDGER_CLAIM_MINE ? JOBS_RUN_EVENT_CLAIMED
-									   : JOBS_RUN_EVENT_REFUSED,
-		now);
+		answer == LEDGER_CLAIM_DONE ? JOBS_RUN_EVENT_CLAIMED : JOBS_RUN_EVENT_REFUSED, now);
 }
 
 void machine_recorded(

@@ -95,10 +95,12 @@ struct ledger_firing {
 };
 
 enum ledger_answer {
-	LEDGER_CLAIM_DONE,   /* it is ours: run it */
-	LEDGER_CLAIM_MINE,   /* ours since an earlier try whose outcome was unknown: run it, once */
-	LEDGER_CLAIM_TAKEN,  /* it ran or runs already (status says what became of it) */
-	LEDGER_CLAIM_PAUSED, /* the job is paused; no row was made. Never said to a request */
+	LEDGER_CLAIM_DONE, /* it is ours: run it */
+	/* Our row. After a try whose outcome is unknown and with the status that was asked for:
+	 * that try was done, run it, once. Else it ran before. */
+	LEDGER_CLAIM_MINE,
+	LEDGER_CLAIM_TAKEN,   /* it ran or runs already (status says what became of it) */
+	LEDGER_CLAIM_PAUSED,  /* the job is paused; no row was made. Never said to a request */
 	LEDGER_CLAIM_REFUSED, /* term or holder are no longer ours: nothing was claimed */
 };
 
