@@ -359,6 +359,7 @@ def _():
         one = Instance(scheduler(ttl="8s", heartbeat="300ms") + program(actor(log.path)))
         log.wait("promote")
         one.wait_for("executor")
+        one.wait_for("ready=web")
         wait_until(lambda: [p for p in lease_pages().values() if p.valid()], 5)
         page = next(p for p in lease_pages().values() if p.valid())
         sampler, before, term = Sampler(page), rows(one), one.term()
