@@ -238,7 +238,8 @@ for line in lines:
     if line.startswith("promote "):
         s.sendall(b"promoted " + line.split()[1].encode() + b"\n")
         break
-for step in "1", "2":
+# Whoever takes the place of the one that was killed asks for nothing: its answers are not those.
+for step in () if os.path.exists(sys.argv[1] + "/asked1") else ("1", "2"):
     while not os.path.exists(sys.argv[1] + "/go" + step):
         time.sleep(0.01)
     s.sendall(b"claim late " + step.encode() + b"\n")
