@@ -128,6 +128,7 @@ def _():
     one = Instance(scheduler() + program(actor(log.path)))
     log.wait("promote")
     one.wait_for("executor")
+    one.wait_for("ready=web")
     wait_until(lambda: [p for p in lease_pages().values() if p.valid()], 5)
     page = next(p for p in lease_pages().values() if p.valid())
     before, term, told = rows(one), one.term(), history(one)
@@ -297,6 +298,7 @@ def _():
     one = Instance(scheduler() + program(actor(log.path)))
     log.wait("promote")
     one.wait_for("executor")
+    one.wait_for("ready=web")
     wait_until(lambda: one.executor()["answered"], 5, "its answer")
     made = one.path("made")
 
@@ -332,6 +334,7 @@ def _():
     one = Instance(scheduler() + program(actor(log.path, "kin=2")))
     log.wait("promote")
     one.wait_for("executor")
+    one.wait_for("ready=web")
     wait_until(lambda: [p for p in lease_pages().values() if p.valid()], 5)
     page = next(p for p in lease_pages().values() if p.valid())
     before, term, version = rows(one), one.term(), one.status()["instance"]["version"]
@@ -386,6 +389,7 @@ def _():
                    program(actor(log.path, "deaf"), workers=3, stop=2))
     log.wait("promote")
     one.wait_for("executor")
+    one.wait_for("ready=web")
     wait_until(lambda: one.program("web")["ready"] == 3, 10, "three ready")
     term, old = one.term(), one.executor()["worker"]
     with one.control() as handoff, one.control() as stop:
@@ -413,6 +417,7 @@ def _():
         one = Instance(text, name=f"a{delay}")
         log.wait("promote")
         one.wait_for("executor")
+        one.wait_for("ready=web")
         two = Instance(text, name=f"b{delay}", folder=one.folder)
         two.wait_for("role=standby")
         two.wait_for("ready=web")
@@ -435,6 +440,7 @@ def _():
     one = Instance(text, name="one")
     log.wait("promote")
     one.wait_for("executor")
+    one.wait_for("ready=web")
     two = Instance(text, name="two", folder=one.folder)
     two.wait_for("role=standby")
     two.wait_for("ready=web")
@@ -645,6 +651,7 @@ def _():
                    .replace("ready = notify\n", ""), prefix=["unshare", "--pid", "--fork", "--kill-child",
                                                              "--mount-proc"])
     one.wait_for("executor")
+    one.wait_for("ready=web")
     before = rows(one)
     for _ in range(3):
         check("(pid 1)" in one.cli("upgrade", status=0).out, "its pid")

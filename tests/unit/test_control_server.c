@@ -870,13 +870,15 @@ static void test_race_for_a_dead_one(void **state)
 			if (pids[i] == 0) {
 				struct control_handlers h = {.request = on_request};
 				struct control *mine;
+				struct loop *loop; /* the parent's is not there in a fork */
 				int rc;
 
 				close(go[1]);
 				close(hold[1]);
+				if (loop_create(&loop, NULL) != 0)
+					_exit(3);
 				(void)!read(go[0], &c, 1); /* all start together */
-				rc = control_open(
-					w->loop, w->path, 0600, NULL, "x", &h, &mine, NULL);
+				rc = control_open(loop, w->path, 0600, NULL, "x", &h, &mine, NULL);
 				if (rc == 0)
 					(void)!read(hold[0], &c, 1); /* until the others are done */
 				_exit(rc == 0 ? 0 : rc == ERR_BUSY ? 1 : 2);
