@@ -48,6 +48,7 @@ def begin(folder_, tick=50, workers=2, **more):
     log = os.path.join(folder_, "log")
     command = f"{PYTHON} {CLAIMER} {log} {tick} {time.time_ns() // 1000}"
     one = Instance(text(command, workers), folder=folder_, **more)
+    one.wait_for("ready=web", 10)
     return one, log, command
 
 
