@@ -110,6 +110,7 @@ struct config_program {
 	struct config_place place;
 	const char *preset; /* "" = none */
 	int workers;        /* numprocs; >= 0 */
+	bool workers_auto;  /* as many as there are CPUs */
 	int numprocs_start;
 	int priority;
 	int order, level; /* start order; level: start and stop groups, 0 starts first */

@@ -113,6 +113,7 @@ static void load_workers(struct context *x)
 		return;
 	if (s.row == other.row && strcasecmp(text, "auto") == 0) {
 		x->p->workers = load_cpus();
+		x->p->workers_auto = true;
 	} else if (units_integer(text, &value, &e) < 0) {
 		complain(x, &s, false, e.text);
 	} else if (value < 0 || value > WORKER_LIMIT) {

@@ -49,6 +49,12 @@ enum worker_after { /* what follows when the tree is gone */
 	AFTER_FATAL,
 };
 
+/* How its last process ended: kept while the next one runs already, for whoever tells of it. */
+struct worker_end {
+	bool late, spawn_failed;
+	int failures;
+};
+
 struct worker {
 	bool used;
 	int program, index;
@@ -84,8 +90,9 @@ struct worker {
 	bool exit_oom, spawn_failed;
 	bool spawn_transient; /* spawn_failed for want of something that the machine lacks now */
 	bool late;            /* killed: it was not ready in time */
-	int failures;         /* starts failed in a row */
-	int repeats;          /* early exits in a row */
+	struct worker_end ended;
+	int failures; /* starts failed in a row */
+	int repeats;  /* early exits in a row */
 	uint64_t restarts;
 	int64_t started_ns, ready_ns, watchdog_ns, kill_ns;
 	int executor_env;    /* -1 unset, 0, 1 */
@@ -94,6 +101,7 @@ struct worker {
 	bool probing;        /* PROBE_START was asked for, and the answer is awaited */
 	int probe_failures;  /* in a row */
 	bool unhealthy;      /* it ends because of its health */
+	bool well; /* this process has fed its watchdog, or passed a probe of its health */
 };
 
 /* --- executor_fsm: one candidate program --------------------------------------------------- */
@@ -134,8 +142,9 @@ struct executor {
 	int64_t promoted_ns;
 	int64_t not_before_ns; /* promotion backoff */
 	int short_lived;
-	int next; /* the successor an operator asked for; -1 = any */
-	int last; /* who had it before a handoff: not chosen again if there is another */
+	int next;     /* the successor an operator asked for; -1 = any */
+	int last;     /* who had it before a handoff: not chosen again if there is another */
+	bool answers; /* the last one that was told has answered: so will the next */
 };
 
 /* --- rollout_fsm: the replacement of one program's workers ---------------------------------- */
@@ -161,14 +170,18 @@ struct rollout {
 	int64_t since_ns;
 	const char *reason;
 	enum rollout_outcome
-		outcome;          /* of the last one; FAILED: what runs is not what the file says */
-	bool half;                /* FAILED: neither version starts */
-	bool behind;              /* what runs is not what the configuration says */
-	bool replaced;            /* the canary was ready: more than an attempt to take back */
-	uint32_t newest;          /* the highest generation given so far */
-	int64_t ended_ns;         /* when OUTCOME came about */
+		outcome;     /* of the last one; FAILED: what runs is not what the file says */
+	bool half;           /* FAILED: neither version starts */
+	bool behind;         /* what runs is not what the configuration says */
+	bool replaced;       /* the canary was ready: more than an attempt to take back */
+	int64_t complete_ns; /* since when only its executor is missing; 0 = more is */
+	int unfit;           /* ends of the new version by health or watchdog, before it was well */
+	int executor_deaths; /* of the new version, soon after their promotion, in a row */
+	uint32_t newest;     /* the highest generation given so far */
+	int64_t ended_ns;    /* when OUTCOME came about */
 	int64_t recycle_after_ns; /* none is recycled before */
 	int recycle_failures;     /* in a row */
+	int64_t memory_ns;        /* when the last one that was too large was recycled; 0 = none */
 	/* The version before, while one runs; NULL = none. */
 	const struct config *config;
 	const struct config_program *settings;
@@ -185,6 +198,7 @@ struct program {
 	uint32_t generation; /* counts changes that need new processes */
 	int wanted;          /* workers; 0 when stopped */
 	int count;           /* workers when started */
+	int file_count;      /* what the file said last; COUNT is another one when set by hand */
 	bool started;        /* an operator or autostart wants it */
 	bool held_back;      /* a dependency is missing */
 	bool leaving;        /* taken out of the configuration */

@@ -187,8 +187,9 @@ static void promoted(struct core *c, struct program *p, const struct event *e)
 {
 	(void)e;
 	(void)c;
-	p->executor.answered = true;
+	p->executor.answered = p->executor.answers = true;
 	p->executor.deadline_ns = 0;
+	p->dirty = true; /* a rollout may have waited for this */
 }
 
 /* --- ends ---------------------------------------------------------------------------------- */
@@ -294,6 +295,8 @@ static void executing_deadline(struct core *c, struct program *p, const struct e
 	if (x->answered || x->unanswered_told)
 		return;
 	x->unanswered_told = true;
+	x->answers = false;
+	p->dirty = true;
 	core_report(c, REPORT_UNANSWERED, core_program_slot(c, p), x->worker, 0, 0,
 		"never answered the promotion");
 	if (p->settings->promote_unanswered_replace)

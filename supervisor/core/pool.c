@@ -45,11 +45,24 @@ static void init_program(
 	p->settings = s;
 	p->position = position;
 	p->generation = p->rollout.newest = 1;
-	p->count = s->workers;
+	p->count = p->file_count = s->workers;
 	p->started = s->autostart;
 	p->dirty = true;
 	p->executor.exists = s->executor != EXECUTOR_NO;
 	p->executor.worker = p->executor.next = p->executor.last = -1;
+}
+
+/* A number set by hand stays unless the file's own one changed. What `auto` comes to may change
+ * without that: it follows where nobody has set another. */
+static void take_count(struct program *p, const struct config_program *s, bool anew)
+{
+	bool changed = s->workers != p->file_count;
+
+	if (changed && s->workers_auto && p->settings->workers_auto)
+		changed = p->count == p->file_count;
+	if (anew || changed)
+		p->count = s->workers;
+	p->file_count = s->workers;
 }
 
 static void change_program(struct core *c, struct program *p, const struct config *config,
@@ -60,8 +73,7 @@ static void change_program(struct core *c, struct program *p, const struct confi
 
 	if (class == DIFF_ADDED) /* its workers of before are still on their way out */
 		p->started = s->autostart;
-	if (class == DIFF_ADDED || s->workers != p->settings->workers)
-		p->count = s->workers;
+	take_count(p, s, class == DIFF_ADDED);
 	p->leaving = false;
 	p->dirty = true;
 	if (rollout_wants_retry(p) && class != DIFF_ADDED)
@@ -148,7 +160,7 @@ bool pool_is_ready(const struct core *c, int program)
 	int ready = 0;
 
 	for (int i = next(c, program, -1); i >= 0; i = next(c, program, i))
-		ready += c->workers[i].state == WORKER_STANDBY ||
+		ready += worker_is_elsewhere(c, &c->workers[i]) ||
 			 (c->workers[i].state == WORKER_RUNNING && c->workers[i].ready);
 	return p->wanted > 0 && ready >= p->wanted;
 }

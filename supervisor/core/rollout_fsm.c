@@ -8,6 +8,7 @@
 #define HALF_RETRY_NS        (30 * CORE_SECOND)
 #define RECYCLE_AGAIN_NS     (60 * CORE_SECOND)
 #define RECYCLE_AGAIN_MAX_NS (3600 * CORE_SECOND)
+#define RECYCLE_LARGE_NS     (600 * CORE_SECOND)
 
 static const char *const event_names[] = {
 #define X(name) #name,
@@ -25,6 +26,7 @@ static void rollout_enter(
 	struct core *c, struct program *p, enum rollout_state s, const char *reason)
 {
 	p->rollout.state = s;
+	p->rollout.complete_ns = 0;
 	p->rollout.since_ns = c->now_ns;
 	p->rollout.reason = reason;
 	p->dirty = true;
@@ -57,6 +59,8 @@ static void begin(struct core *c, struct program *p)
 	rollout_unpair(c, p);
 	p->rollout.outcome = ROLLOUT_NO_OUTCOME;
 	p->rollout.replaced = p->rollout.half = false;
+	p->rollout.unfit = p->rollout.executor_deaths = 0;
+	p->executor.short_lived = 0; /* of a poisonous job it may be the cure */
 	rollout_enter(c, p, ROLLOUT_CANARY, "a new version");
 }
 
@@ -144,13 +148,33 @@ static void cancel(struct core *c, struct program *p)
 		remark(c, p, "the rollout ends: the program is stopped");
 }
 
+/* Its workers come up, and are no good. */
+static bool is_unfit(const struct program *p)
+{
+	const struct rollout *r = &p->rollout;
+
+	return (r->state == ROLLOUT_CANARY || r->state == ROLLOUT_ROLLING) &&
+	       (r->unfit >= ROLLOUT_TRIES || r->executor_deaths >= ROLLOUT_TRIES);
+}
+
+static const char *why_back(const struct rollout *r)
+{
+	if (r->executor_deaths >= ROLLOUT_TRIES)
+		return "rolling back: the new version does not start as executor: each one ended "
+		       "soon after its promotion";
+	if (r->unfit >= ROLLOUT_TRIES)
+		return "rolling back: the new version does not start well: its workers fail their "
+		       "health or watchdog";
+	return r->replaced ? "rolling back: the new version does not start"
+			   : "rollout aborted: the new version does not start";
+}
+
 static void roll_back(struct core *c, struct program *p)
 {
 	struct rollout *r = &p->rollout;
 
 	core_report(c, REPORT_PROGRAM, core_program_slot(c, p), rollout_find_failing(c, p), 0, 0,
-		r->replaced ? "rolling back: the new version does not start"
-			    : "rollout aborted: the new version does not start");
+		why_back(r));
 	r->behind = r->behind || p->config != r->config;
 	p->config = r->config;
 	p->settings = r->settings;
@@ -177,9 +201,9 @@ static void look_canary(struct core *c, struct program *p)
 		rollout_dismiss(c, p); /* of a rollout that was superseded */
 		canary = rollout_begin_canary(c, p);
 	}
-	if (canary >= 0 && rollout_is_failing(p, &c->workers[canary]))
+	if ((canary >= 0 && rollout_is_failing(p, &c->workers[canary])) || is_unfit(p))
 		rollout_handle(c, p, ROLLOUT_EVENT_FAILED);
-	else if (canary >= 0 && rollout_has_come(p, &c->workers[canary]))
+	else if (canary >= 0 && rollout_has_come(c, p, &c->workers[canary]))
 		rollout_handle(c, p, ROLLOUT_EVENT_PROVED);
 	else if (canary < 0 && rollout_is_complete(c, p))
 		rollout_handle(c, p, ROLLOUT_EVENT_COMPLETE); /* nothing runs */
@@ -190,13 +214,21 @@ static void look_canary(struct core *c, struct program *p)
 
 static void look(struct core *c, struct program *p)
 {
-	if (rollout_find_failing(c, p) >= 0) {
+	struct rollout *r = &p->rollout;
+
+	if (rollout_find_failing(c, p) >= 0 || is_unfit(p)) {
 		rollout_handle(c, p, ROLLOUT_EVENT_FAILED);
 		rollout_handle(c, p, ROLLOUT_EVENT_LOOK);
 		return;
 	}
 	rollout_step(c, p);
-	if (rollout_is_complete(c, p))
+	if (!rollout_is_complete(c, p)) {
+		r->complete_ns = 0;
+		return;
+	}
+	if (r->complete_ns == 0)
+		r->complete_ns = c->now_ns;
+	if (!rollout_awaits_executor(c, p))
 		rollout_handle(c, p, ROLLOUT_EVENT_COMPLETE);
 }
 
@@ -211,7 +243,7 @@ static void look_half(struct core *c, struct program *p)
 
 		if (w->remove || w->parked || w->generation != p->generation)
 			continue;
-		up = up && rollout_is_available(w);
+		up = up && rollout_is_available(c, w);
 		if (w->state == WORKER_FATAL && w->deadline_ns == 0)
 			w->deadline_ns = c->now_ns + HALF_RETRY_NS;
 	}
@@ -238,6 +270,15 @@ static void finish_recycling(struct core *c, struct program *p)
 {
 	p->rollout.recycle_failures = 0;
 	recycled(c, p, "recycled");
+}
+
+/* Not at once the next: it would be as large. */
+void rollout_postpone_memory(struct core *c, struct program *p, const struct worker *w)
+{
+	p->rollout.recycle_after_ns = w->ready_ns + RECYCLE_LARGE_NS;
+	remark(c, p,
+		"max_memory is below what a worker needs soon after its start: recycled no more "
+		"often than every 10 minutes; raise it");
 }
 
 /* The one that was to go stays, if it is there still. Later again: it will not have become better.
@@ -274,7 +315,7 @@ static void look_recycling(struct core *c, struct program *p)
 		over = over && !c->workers[i].outgoing &&
 		       (c->workers[i].stale == RECYCLE_NOT || c->workers[i].remove ||
 			       c->workers[i].parked);
-	if (over && (canary < 0 || rollout_has_come(p, &c->workers[canary])))
+	if (over && (canary < 0 || rollout_has_come(c, p, &c->workers[canary])))
 		rollout_handle(c, p, ROLLOUT_EVENT_COMPLETE);
 }
 
@@ -339,6 +380,18 @@ void rollout_handle(struct core *c, struct program *p, enum rollout_event what)
 		return;
 	}
 	r->run(c, p);
+}
+
+void rollout_judge(struct program *p, const struct worker *w, bool well)
+{
+	if (w->generation == p->generation)
+		p->rollout.unfit = well ? 0 : p->rollout.unfit + 1;
+}
+
+void rollout_executor_ended(struct program *p, const struct worker *w, bool short_lived)
+{
+	if (w->generation == p->generation)
+		p->rollout.executor_deaths = short_lived ? p->rollout.executor_deaths + 1 : 0;
 }
 
 /* --- for the others ------------------------------------------------------------------------ */

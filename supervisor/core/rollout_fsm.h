@@ -59,12 +59,16 @@ int rollout_most_extra(const struct program *p);
 /* Workers that are of the version aimed at and up, of how many. */
 void rollout_progress(const struct core *c, int program, int *ret_done, int *ret_total);
 /* It is of the version aimed at, and as far as it gets. */
-bool rollout_has_come(const struct program *p, const struct worker *w);
+bool rollout_has_come(const struct core *c, const struct program *p, const struct worker *w);
 /* How many of COUNT workers with settings S are replaced at a time: EXTRA before the old ones are
  * stopped (0 = those are stopped first), with MISSING not serving. */
 void rollout_limits(const struct config_program *s, int count, int *ret_extra, int *ret_missing);
 /* How many failed starts of W in a row end the attempt; 0 = none is under way with it. */
 int rollout_tries(const struct program *p, const struct worker *w);
+/* W has fed its watchdog or passed a probe of its health, or ends without having done so. */
+void rollout_judge(struct program *p, const struct worker *w, bool well);
+/* W's turn as executor is over, soon after it had begun or not. */
+void rollout_executor_ended(struct program *p, const struct worker *w, bool short_lived);
 /* Its end is that of a new version's attempt: on_fatal = exit does not mean it. */
 bool rollout_shields(const struct core *c, const struct worker *w);
 

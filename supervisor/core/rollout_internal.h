@@ -9,12 +9,15 @@
 /* The version before is forgotten. */
 void rollout_forget(struct program *p, enum rollout_outcome outcome);
 
+/* W is too large soon after its start: nobody is recycled for a while. */
+void rollout_postpone_memory(struct core *c, struct program *p, const struct worker *w);
+
 /* rollout_step.c */
 /* Those whose replacement serves go, as far as the limits allow it. */
 void rollout_dismiss(struct core *c, struct program *p);
 /* Replace what may be replaced now. */
 void rollout_step(struct core *c, struct program *p);
-bool rollout_is_available(const struct worker *w);
+bool rollout_is_available(const struct core *c, const struct worker *w);
 /* The one that W is to replace is still there beside it. */
 bool rollout_has_elder(const struct core *c, const struct worker *w);
 /* The slot of the first replacement, and beginning it; -1 = none (yet). */
@@ -25,6 +28,9 @@ void rollout_unpair(struct core *c, struct program *p);
 /* Whoever is there beside its replacement goes. */
 void rollout_drop_outgoing(struct core *c, struct program *p);
 bool rollout_is_failing(const struct program *p, const struct worker *w);
+/* Every worker has come, the executor not yet; and until when that is waited for. */
+bool rollout_awaits_executor(const struct core *c, const struct program *p);
+int64_t rollout_executor_by_ns(const struct program *p);
 int rollout_find_failing(const struct core *c, const struct program *p); /* -1 = none */
 bool rollout_is_complete(const struct core *c, const struct program *p);
 

@@ -8,13 +8,15 @@
 #include "supervisor/core/rollout_internal.h"
 #include "supervisor/core/executor_fsm.h"
 
+#define GREW_AT_ONCE_NS (60 * CORE_SECOND)
+
 void rollout_born(struct core *c, struct worker *w)
 {
 	w->stale = RECYCLE_NOT;
 	w->due_ns = 0;
 	w->memory_bytes = 0;
 	w->spawn_transient = false;
-	w->age_share = w->settings->max_age_jitter_ns > 0 ? (uint32_t)(core_random(c) >> 32) : 0;
+	w->age_share = (uint32_t)(core_random(c) >> 32); /* a reload may bring the jitter later */
 }
 
 static int64_t due_by_age_ns(const struct program *p, const struct worker *w)
@@ -79,6 +81,13 @@ static bool is_sooner(const struct core *c, const struct worker *a, const struct
 	return a->started_ns < b->started_ns;
 }
 
+/* It took the place of one that was too large, and is so itself already. */
+static bool grew_at_once(const struct core *c, const struct program *p, const struct worker *w)
+{
+	return p->rollout.memory_ns != 0 && w->started_ns >= p->rollout.memory_ns &&
+	       c->now_ns - w->ready_ns < GREW_AT_ONCE_NS;
+}
+
 void rollout_look_idle(struct core *c, struct program *p)
 {
 	static const char *const reasons[] = {[RECYCLE_AGE] = "older than max_age",
@@ -100,6 +109,14 @@ void rollout_look_idle(struct core *c, struct program *p)
 		return;
 	w = &c->workers[best];
 	w->stale = why_due(c, p, w);
+	if (w->stale == RECYCLE_MEMORY) {
+		if (grew_at_once(c, p, w)) {
+			w->stale = RECYCLE_NOT;
+			rollout_postpone_memory(c, p, w);
+			return;
+		}
+		p->rollout.memory_ns = c->now_ns;
+	}
 	core_report(c, REPORT_RECYCLE, slot, best, (int)w->stale, 0, reasons[w->stale]);
 	rollout_handle(c, p, ROLLOUT_EVENT_RECYCLE);
 }

@@ -6,10 +6,14 @@
 #include <stddef.h>
 
 #include "supervisor/core/rollout_internal.h"
+#include "supervisor/core/election_fsm.h"
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
 #include "supervisor/core/pool.h"
 #include "supervisor/core/worker_fsm.h"
+
+/* Beyond its promote_timeout, until a rollout ends without its executor. */
+#define EXECUTOR_SLACK_NS (5 * CORE_SECOND)
 
 static int next(const struct core *c, const struct program *p, int slot)
 {
@@ -44,12 +48,13 @@ static int most_missing(const struct program *p)
 }
 
 /* Serving, or resting for a reason that the rollout does not change. */
-bool rollout_is_available(const struct worker *w)
+bool rollout_is_available(const struct core *c, const struct worker *w)
 {
 	switch (w->state) {
 	case WORKER_RUNNING:
 		return w->ready;
 	case WORKER_STANDBY:
+		return worker_is_elsewhere(c, w);
 	case WORKER_EXITED:
 	case WORKER_STOPPED:
 		return true;
@@ -64,7 +69,7 @@ static bool may_stop(const struct core *c, const struct program *p, bool availab
 	int serving = 0;
 
 	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i))
-		serving += !c->workers[i].remove && rollout_is_available(&c->workers[i]);
+		serving += !c->workers[i].remove && rollout_is_available(c, &c->workers[i]);
 	return !available || serving - 1 >= p->count - most;
 }
 
@@ -141,9 +146,9 @@ int rollout_find_failing(const struct core *c, const struct program *p)
 	return -1;
 }
 
-bool rollout_has_come(const struct program *p, const struct worker *w)
+bool rollout_has_come(const struct core *c, const struct program *p, const struct worker *w)
 {
-	return !w->remove && w->generation == p->generation && rollout_is_available(w) &&
+	return !w->remove && w->generation == p->generation && rollout_is_available(c, w) &&
 	       w->state != WORKER_STOPPED;
 }
 
@@ -152,11 +157,38 @@ bool rollout_is_complete(const struct core *c, const struct program *p)
 	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
 		const struct worker *w = &c->workers[i];
 
-		if (w->outgoing || (!w->remove && !rollout_is_available(w)) ||
+		if (w->outgoing || (!w->remove && !rollout_is_available(c, w)) ||
 			(is_old(p, w) && w->tree))
 			return false;
 	}
 	return true;
+}
+
+static bool has_candidate(const struct core *c, const struct program *p)
+{
+	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i)) {
+		if (worker_is_candidate(&c->workers[i]))
+			return true;
+	}
+	return p->executor.state != EXECUTOR_NONE;
+}
+
+/* A new version that dies of its promotion has not come. Where executors answer it is awaited that
+ * this one does, else that it is told. */
+bool rollout_awaits_executor(const struct core *c, const struct program *p)
+{
+	const struct executor *x = &p->executor;
+	bool told = x->state == EXECUTOR_EXECUTING && (x->answered || !x->answers);
+
+	return p->rollout.state == ROLLOUT_ROLLING && x->exists && !told && p->wanted > 0 &&
+	       p->settings->executor != EXECUTOR_NO && election_may_promote(c) &&
+	       has_candidate(c, p) && rollout_executor_by_ns(p) > c->now_ns;
+}
+
+/* The deadman may be missing, and much else: not for ever. */
+int64_t rollout_executor_by_ns(const struct program *p)
+{
+	return p->rollout.complete_ns + p->settings->promote_timeout_ns + EXECUTOR_SLACK_NS;
 }
 
 void rollout_progress(const struct core *c, int program, int *ret_done, int *ret_total)
@@ -173,7 +205,7 @@ void rollout_progress(const struct core *c, int program, int *ret_done, int *ret
 		if (w->remove || w->outgoing)
 			continue;
 		++*ret_total;
-		*ret_done += rollout_has_come(p, w);
+		*ret_done += rollout_has_come(c, p, w);
 	}
 }
 
@@ -253,7 +285,7 @@ static int replace(struct core *c, struct program *p, int slot)
 		most = 1;
 	if ((w->state == WORKER_RUNNING || w->state == WORKER_STARTING) &&
 		(most > 0 || w->state == WORKER_STARTING) && is_turn(c, p, w, true) &&
-		may_stop(c, p, rollout_is_available(w), most)) {
+		may_stop(c, p, rollout_is_available(c, w), most)) {
 		replace_in_place(c, p, w);
 		return slot;
 	}
@@ -266,7 +298,7 @@ static void dismiss(struct core *c, struct program *p, struct worker *w)
 	int slot = core_find_worker(c, core_program_slot(c, p), w->index);
 	bool dead = w->state != WORKER_RUNNING && w->state != WORKER_STARTING;
 
-	if (!dead && (slot < 0 || !rollout_is_available(&c->workers[slot]) ||
+	if (!dead && (slot < 0 || !rollout_is_available(c, &c->workers[slot]) ||
 			     c->workers[slot].state == WORKER_STOPPED))
 		return;
 	if (!dead && w->stop_at_ns == 0)
@@ -275,10 +307,14 @@ static void dismiss(struct core *c, struct program *p, struct worker *w)
 		return;
 	/* Recycling: with its replacement there nothing is missing that was not missing before. */
 	if (!dead && p->rollout.state != ROLLOUT_RECYCLING &&
-		!may_stop(c, p, rollout_is_available(w), p->settings->max_unavailable))
+		!may_stop(c, p, rollout_is_available(c, w), p->settings->max_unavailable))
 		return;
 	w->remove = true;
 	w->stop_at_ns = 0;
+	/* Else the baton would go to the one that has been there longest: the next to be recycled.
+	 */
+	if (!dead && p->rollout.state == ROLLOUT_RECYCLING && executor_is(c, w))
+		p->executor.next = slot;
 	worker_stop(c, w, AFTER_STOPPED, why_it_goes(w));
 }
 
@@ -348,7 +384,7 @@ void rollout_unpair(struct core *c, struct program *p)
 			continue;
 		beside = core_find_worker(c, slot, w->index);
 		/* Both serve, and both are needed for now: dismissed later, as any other. */
-		if (beside >= 0 && rollout_is_available(&c->workers[beside]) &&
+		if (beside >= 0 && rollout_is_available(c, &c->workers[beside]) &&
 			!may_stop(c, p, true, p->settings->max_unavailable))
 			continue;
 		w->outgoing = false;
@@ -390,6 +426,13 @@ int64_t rollout_deadline(const struct core *c)
 {
 	int64_t first = 0;
 
+	for (int i = 0; i < c->program_slots; i++) {
+		const struct program *p = &c->programs[i];
+		int64_t at = p->used && p->rollout.complete_ns != 0 ? rollout_executor_by_ns(p) : 0;
+
+		if (at > c->now_ns && (first == 0 || at < first))
+			first = at;
+	}
 	for (int i = 0; i < c->worker_slots; i++) {
 		const struct worker *w = &c->workers[i];
 		int64_t at = w->stop_at_ns;

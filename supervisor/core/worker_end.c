@@ -10,6 +10,23 @@
 /* A worker that was ready this long before it ended was healthy: its next start is not delayed. */
 #define HEALTHY_NS (10 * CORE_SECOND)
 
+/* It was ready and ends unasked; WELL: as far as it was known. At once again, and later when that
+ * happens over and over. */
+static enum worker_after after_ready(const struct core *c, struct worker *w, bool well)
+{
+	w->repeats = well && c->now_ns - w->ready_ns >= HEALTHY_NS ? 0 : w->repeats + 1;
+	if (w->repeats > 1 && !w->settings->restart_linear)
+		return AFTER_BACKOFF;
+	return AFTER_RESTART;
+}
+
+void worker_unfit(struct core *c, struct worker *w)
+{
+	if (!w->well)
+		rollout_judge(worker_program(c, w), w, false);
+	w->after = after_ready(c, w, w->well);
+}
+
 /* The exit decides what follows when the rest of the tree is gone. */
 static enum worker_after after_exit(struct core *c, struct worker *w, bool was_ready)
 {
@@ -18,6 +35,10 @@ static enum worker_after after_exit(struct core *c, struct worker *w, bool was_r
 
 	if (!was_ready) {
 		w->failures++;
+		/* What the machine lacks for a while (processes, descriptors) is not the program's
+		 * fault: it is tried again until it is there. */
+		if (w->spawn_failed && w->spawn_transient && !s->restart_linear)
+			return AFTER_BACKOFF;
 		if (s->startretries >= 0 && w->failures > s->startretries)
 			return AFTER_FATAL;
 		return AFTER_BACKOFF;
@@ -27,10 +48,7 @@ static enum worker_after after_exit(struct core *c, struct worker *w, bool was_r
 	if (s->autorestart == AUTORESTART_NO ||
 		(s->autorestart == AUTORESTART_UNEXPECTED && expected))
 		return AFTER_EXITED;
-	w->repeats = c->now_ns - w->ready_ns >= HEALTHY_NS ? 0 : w->repeats + 1;
-	if (w->repeats > 1 && !s->restart_linear)
-		return AFTER_BACKOFF;
-	return AFTER_RESTART;
+	return after_ready(c, w, true);
 }
 
 static void record_exit(struct worker *w, const struct event *e)
@@ -63,7 +81,8 @@ void worker_died(struct core *c, struct worker *w, const struct event *e)
 
 	record_exit(w, e);
 	w->after = after_exit(c, w, was_ready);
-	worker_enter(c, w, WORKER_STOPPING, was_ready ? "exited" : "exited too quickly");
+	worker_enter(c, w, WORKER_STOPPING,
+		was_ready && w->after != AFTER_BACKOFF ? "exited" : "exited too quickly");
 	w->deadline_ns = c->now_ns + WORKER_REKILL_NS;
 	if (executor_is(c, w))
 		executor_handle(c, p, EXECUTOR_EVENT_DIED, e);
@@ -121,9 +140,10 @@ static void enter_backoff(struct core *c, struct worker *w)
 		delay = backoff_doubling(s->restart_backoff_ns, s->restart_backoff_max_ns, n,
 			s->restart_jitter ? core_random(c) : 0);
 	worker_enter(c, w, WORKER_BACKOFF,
-		w->late           ? "not ready in time"
-		: w->spawn_failed ? "cannot start"
-				  : "exited too quickly");
+		w->late            ? "not ready in time"
+		: w->spawn_failed  ? "cannot start"
+		: w->failures == 0 ? w->reason
+				   : "exited too quickly");
 	w->deadline_ns = c->now_ns + (delay > 0 ? delay : 1);
 }
 
@@ -170,6 +190,8 @@ void worker_gone(struct core *c, struct worker *w, const struct event *e)
 	w->tree = w->alive = w->held = w->draining = false;
 	w->pid = 0;
 	w->deadline_ns = 0;
+	w->ended = (struct worker_end){
+		.late = w->late, .spawn_failed = w->spawn_failed, .failures = w->failures};
 	if (lifecycle_is_stopping(c))
 		w->after = AFTER_STOPPED;
 	if (executor_is(c, w) && p->executor.state == EXECUTOR_PROMOTING &&

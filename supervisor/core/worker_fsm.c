@@ -45,6 +45,11 @@ bool worker_is_down(const struct worker *w)
 	return !w->tree;
 }
 
+bool worker_is_elsewhere(const struct core *c, const struct worker *w)
+{
+	return w->state == WORKER_STANDBY && c->election.state != ELECTION_HOLDING;
+}
+
 bool worker_is_candidate(const struct worker *w)
 {
 	return w->used && w->state == WORKER_RUNNING && w->ready && w->alive && !w->remove;
@@ -61,7 +66,7 @@ static void spawn(struct core *c, struct worker *w, bool held, int env, uint64_t
 	rollout_born(c, w);
 	w->tree = true;
 	w->alive = w->ready = w->draining = w->term_sent = w->kill_sent = false;
-	w->waits_promotion = w->spawn_failed = w->execed = w->late = w->unhealthy = false;
+	w->waits_promotion = w->spawn_failed = w->execed = w->late = w->unhealthy = w->well = false;
 	w->held = held;
 	w->pid = 0;
 	w->executor_env = env;
@@ -277,8 +282,7 @@ static void starting_deadline(struct core *c, struct worker *w, const struct eve
 /* The only deadline of a running worker is its watchdog. */
 static void running_deadline(struct core *c, struct worker *w, const struct event *e)
 {
-	w->after = AFTER_RESTART;
-	w->repeats++;
+	worker_unfit(c, w);
 	w->reason = "watchdog: no WATCHDOG=1 in time";
 	worker_kill_now(c, w, e);
 }
@@ -304,6 +308,8 @@ static void watchdog(struct core *c, struct worker *w, const struct event *e)
 {
 	(void)e;
 	w->watchdog_ns = c->now_ns;
+	w->well = true;
+	rollout_judge(worker_program(c, w), w, true);
 	if (w->settings->watchdog_ns > 0)
 		w->deadline_ns = c->now_ns + w->settings->watchdog_ns;
 }

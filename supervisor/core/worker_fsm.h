@@ -47,6 +47,8 @@ void worker_rest(struct core *c, struct worker *w, enum worker_state s, const ch
 void worker_settings_changed(struct core *c, struct worker *w);
 /* It has no process and none is being started. */
 bool worker_is_down(const struct worker *w);
+/* executor = only, and another instance is to run it: this one is content. */
+bool worker_is_elsewhere(const struct core *c, const struct worker *w);
 /* May be chosen as executor by a line or a signal. */
 bool worker_is_candidate(const struct worker *w);
 

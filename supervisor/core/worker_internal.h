@@ -41,5 +41,7 @@ void worker_died_stopping(struct core *c, struct worker *w, const struct event *
 void worker_spawn_failed(struct core *c, struct worker *w, const struct event *e);
 void worker_spawn_failed_stopping(struct core *c, struct worker *w, const struct event *e);
 void worker_gone(struct core *c, struct worker *w, const struct event *e);
+/* It ends by its health or its watchdog: what follows. */
+void worker_unfit(struct core *c, struct worker *w);
 
 #endif

@@ -4,6 +4,7 @@
 #include "supervisor/core/worker_internal.h"
 #include "supervisor/core/backoff.h"
 #include "supervisor/core/executor_fsm.h"
+#include "supervisor/core/rollout_fsm.h"
 
 #define BOOT_FIRST_NS   (50 * CORE_MS)
 #define BOOT_MOST_NS    CORE_SECOND
@@ -119,6 +120,8 @@ void worker_probe_ok_running(struct core *c, struct worker *w, const struct even
 	(void)e;
 	if (!w->probing)
 		return;
+	w->well = true;
+	rollout_judge(worker_program(c, w), w, true);
 	w->probe_failures = 0;
 	next_health(c, w);
 }
@@ -136,8 +139,7 @@ void worker_probe_failed_running(struct core *c, struct worker *w, const struct 
 		return;
 	}
 	w->unhealthy = true;
-	w->repeats++;
-	w->after = AFTER_RESTART;
+	worker_unfit(c, w);
 	w->reason = "health";
 	if (executor_is(c, w))
 		worker_kill_now(c, w, NULL);

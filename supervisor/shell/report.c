@@ -24,10 +24,14 @@ void report_exit(struct supervisor *s, int slot, char *buf, size_t bytes)
 	const struct process *p = &s->processes[slot];
 	const char *name = w->exit_signal != 0 ? sigabbrev_np(w->exit_signal) : NULL;
 
-	if (w->late)
+	/* Its successor may run by now: what is told is how the last one ended. */
+	const struct worker_end now = {.late = w->late, .spawn_failed = w->spawn_failed};
+	const struct worker_end *end = w->state == WORKER_STOPPING ? &now : &w->ended;
+
+	if (end->late)
 		snprintf(buf, bytes, "was not ready in time%s%s", p->probe_text != NULL ? ": " : "",
 			p->probe_text != NULL ? p->probe_text : "");
-	else if (w->spawn_failed && p->failure != NULL)
+	else if (end->spawn_failed && p->failure != NULL)
 		snprintf(buf, bytes, "could not start: %s", p->failure);
 	else if (w->exit_oom)
 		snprintf(buf, bytes, "was killed by the kernel: out of memory");
@@ -127,15 +131,19 @@ static void worker_waits(struct supervisor *s, const struct action *a)
 		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
 			"%s %s%s: trying again in %s (%d of %d)", name, how, too_soon(w), in,
 			w->failures, tries);
-	else
+	else if (strcmp(a->reason, "exited too quickly") == 0)
 		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
 			"%s %s: starting it again in %s", name, how, in);
+	else
+		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
+			"%s was replaced again and again (%s): starting it again in %s", name,
+			a->reason, in);
 }
 
 static void worker_fatal(struct supervisor *s, const struct action *a)
 {
 	const char *name = report_worker_name(s, a->worker);
-	int starts = s->core.workers[a->worker].failures;
+	int starts = s->core.workers[a->worker].ended.failures;
 	char how[600];
 	struct logs_field f[] = {
 		{.key = "worker", .value = name}, {.key = "reason", .value = a->reason}};

@@ -6,6 +6,7 @@
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/pool.h"
 #include "supervisor/core/rollout_fsm.h"
+#include "supervisor/core/worker_fsm.h"
 #include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"
 
@@ -277,7 +278,7 @@ static json_t *program_of(struct supervisor *s, int slot)
 		i = core_next_worker(&s->core, slot, i)) {
 		const struct worker *w = &s->core.workers[i];
 
-		ready += w->ready || w->state == WORKER_STANDBY;
+		ready += w->ready || worker_is_elsewhere(&s->core, w);
 		json_array_append_new(workers, worker_of(s, i));
 	}
 	if (rollout_is_active(p) && ready > p->wanted)

@@ -62,6 +62,15 @@
 /* clang-format off */
 
 /* --- core ---------------------------------------------------------------------------------- */
+#define T struct worker_end
+#define NAME "struct worker_end"
+static const struct state_field worker_end[] = {
+	V(late), V(spawn_failed), V(failures),
+};
+LIST(worker_end, worker_end)
+#undef T
+#undef NAME
+
 #define T struct worker
 #define NAME "struct worker"
 static const struct state_field worker[] = {
@@ -72,9 +81,9 @@ static const struct state_field worker[] = {
 	V(age_share), V(memory_bytes), V(leave_by_ns), V(stop_at_ns),
 	V(alive), V(tree), V(held), V(execed), V(ready), V(draining), V(term_sent), V(kill_sent),
 	V(waits_promotion), V(settled_once), V(pid), V(exit_code), V(exit_signal), V(exit_oom),
-	V(spawn_failed), V(spawn_transient), V(late), V(failures), V(repeats), V(restarts), V(started_ns), V(ready_ns),
+	V(spawn_failed), V(spawn_transient), V(late), SUB(ended, worker_end), V(failures), V(repeats), V(restarts), V(started_ns), V(ready_ns),
 	V(watchdog_ns), V(kill_ns), V(executor_env), V(term),
-	V(probe_at_ns), V(probing), V(probe_failures), V(unhealthy),
+	V(probe_at_ns), V(probing), V(probe_failures), V(unhealthy), V(well),
 };
 LIST(worker, worker)
 #undef T
@@ -86,7 +95,7 @@ static const struct state_field executor[] = {
 	V(exists), NAMED(state, executor_state_name, EXECUTOR_STATE_COUNT), V(since_ns), V(reason),
 	V(given_up), V(deadline_ns), V(worker), V(term), V(phase), V(committing), V(armed),
 	V(arm_by_ns), V(shown), V(answered), V(unanswered_told), V(demoted), V(drained),
-	V(stop_after), V(busy), V(promoted_ns), V(not_before_ns), V(short_lived), V(next), V(last),
+	V(stop_after), V(busy), V(promoted_ns), V(not_before_ns), V(short_lived), V(next), V(last), V(answers),
 };
 LIST(executor, executor)
 #undef T
@@ -96,8 +105,8 @@ LIST(executor, executor)
 #define NAME "struct rollout"
 static const struct state_field rollout[] = {
 	NAMED(state, rollout_state_name, ROLLOUT_STATE_COUNT), V(since_ns), V(reason), V(outcome),
-	V(half), V(behind), V(replaced), V(newest), V(ended_ns), V(recycle_after_ns),
-	V(recycle_failures),
+	V(half), V(behind), V(replaced), V(complete_ns), V(unfit), V(executor_deaths), V(newest), V(ended_ns), V(recycle_after_ns),
+	V(recycle_failures), V(memory_ns),
 	SKIP(config), SKIP(settings), /* by snapshot and position: state_save.c */
 	V(position), V(generation),
 };
@@ -110,7 +119,7 @@ LIST(rollout, rollout)
 static const struct state_field program[] = {
 	V(used),
 	SKIP(config), SKIP(settings), /* by snapshot and position: state_save.c */
-	V(position), V(generation), V(wanted), V(count), V(started), V(held_back), V(leaving),
+	V(position), V(generation), V(wanted), V(count), V(file_count), V(started), V(held_back), V(leaving),
 	SUB(rollout, rollout), V(dirty), SUB(executor, executor),
 };
 LIST(program, program)

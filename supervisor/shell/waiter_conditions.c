@@ -5,6 +5,7 @@
 
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/pool.h"
+#include "supervisor/core/worker_fsm.h"
 #include "supervisor/shell/commands.h"
 
 #define FORMS                                                                                      \
@@ -146,7 +147,7 @@ static bool named_are(struct supervisor *s, const struct waiter *w, bool ready)
 
 			if (t.items[i].worker >= 0 && t.items[i].worker != j)
 				continue;
-			all = ready ? of->ready || of->state == WORKER_STANDBY : !of->tree;
+			all = ready ? of->ready || worker_is_elsewhere(&s->core, of) : !of->tree;
 		}
 	}
 	targets_release(&t);

@@ -157,6 +157,7 @@ static void test_memory(void **state)
 
 	(void)state;
 	begin(3, 1, 0);
+	f.now += SEC;
 	f.settings[0].max_memory = 1000;
 	EVENT(.kind = EVENT_MEMORY, .worker = 1, .id = f.workers[1].id, .number = 1000);
 	assert_int_equal(web->rollout.state, ROLLOUT_IDLE);
@@ -177,6 +178,76 @@ static void test_memory(void **state)
 	assert_true(f.workers[2].outgoing);
 	assert_int_equal(recycle_all(true), 1);
 	assert_one_version(1, 3);
+}
+
+/* The limit is below what a worker needs when it has booted: said, and no more than now and then.
+ */
+static void test_memory_below_the_boot(void **state)
+{
+	int slot, recycled = 0;
+
+	(void)state;
+	begin(2, 1, 0);
+	f.settings[0].max_memory = 1000;
+	f.now += 100 * SEC;
+	for (int64_t end = f.now + 3600 * SEC; f.now < end; f.now += 10 * SEC) {
+		EVENT(.kind = EVENT_TIMER);
+		for (int i = 0; i < FIX_WORKERS; i++) {
+			if (f.workers[i].used && f.workers[i].state == WORKER_RUNNING)
+				EVENT(.kind = EVENT_MEMORY, .worker = i, .id = f.workers[i].id,
+					.number = 2000);
+		}
+		for (; (slot = first(WORKER_STARTING, 1)) >= 0; recycled++) {
+			fix_ready(slot);
+			ends(first(WORKER_STOPPING, 1));
+		}
+	}
+	assert_in_range(recycled, 6, 14);
+	assert_one_version(1, 2);
+}
+
+/* With turns that differ by chance the baton goes to who has just had its turn, not to the next. */
+static void test_the_baton_does_not_hop(void **state)
+{
+	uint64_t term;
+	int rounds = 0, moves = 0;
+
+	(void)state;
+	begin_aging(6, 1, EXECUTOR_CANDIDATE);
+	f.settings[0].max_age_jitter_ns = 50 * SEC;
+	term = web->executor.term;
+	for (int64_t end = f.now + 1000 * SEC; f.now < end; f.now += SEC) {
+		f.core.election.hard_ns = f.core.election.soft_ns = f.now + 50 * SEC;
+		f.core.election.renew_ns = f.now + 10 * SEC;
+		EVENT(.kind = EVENT_TIMER);
+		if (web->rollout.state == ROLLOUT_RECYCLING)
+			rounds += recycle_all(true);
+		if (web->executor.state == EXECUTOR_NONE)
+			elect();
+		web->executor.answered = false; /* its end is the demotion */
+		moves += web->executor.term != term;
+		term = web->executor.term;
+	}
+	assert_true(rounds > 6 * 6);
+	assert_in_range(moves, 6, 10); /* once in each of its lives of 100 to 150 s */
+}
+
+/* Who lives already gets its share of a jitter that a reload brings. */
+static void test_jitter_comes_later(void **state)
+{
+	int64_t first_due = INT64_MAX, last_due = 0;
+
+	(void)state;
+	begin(8, 1, 0);
+	f.settings[0].max_age_ns = 100 * SEC;
+	f.settings[0].max_age_jitter_ns = 100 * SEC;
+	for (int i = 0; i < 8; i++) {
+		int64_t due = rollout_due_ns(&f.core, web, &f.workers[i]);
+
+		first_due = due < first_due ? due : first_due;
+		last_due = due > last_due ? due : last_due;
+	}
+	assert_true(last_due - first_due > 20 * SEC);
 }
 
 /* The replacement does not start: the old one stays, and is let alone for a while. */
@@ -549,6 +620,9 @@ int main(void)
 		cmocka_unit_test(test_successor_first),
 		cmocka_unit_test(test_spawned_executor),
 		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_memory_below_the_boot),
+		cmocka_unit_test(test_the_baton_does_not_hop),
+		cmocka_unit_test(test_jitter_comes_later),
 		cmocka_unit_test(test_replacement_fails),
 		cmocka_unit_test(test_jitter),
 		cmocka_unit_test(test_age_is_live),
