@@ -176,6 +176,7 @@ struct rollout {
 	bool replaced;       /* the canary was ready: more than an attempt to take back */
 	int64_t complete_ns; /* since when only its executor is missing; 0 = more is */
 	int unfit;           /* ends of the new version by health or watchdog, before it was well */
+	int unfit_worker;    /* the last such; slot */
 	int executor_deaths; /* of the new version, soon after their promotion, in a row */
 	uint32_t newest;     /* the highest generation given so far */
 	int64_t ended_ns;    /* when OUTCOME came about */

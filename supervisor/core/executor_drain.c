@@ -122,7 +122,7 @@ void executor_count_life(struct core *c, struct program *p)
 	struct executor *x = &p->executor;
 
 	x->short_lived = c->now_ns - x->promoted_ns < SHORT_LIVED_NS ? x->short_lived + 1 : 0;
-	rollout_executor_ended(p, executor_worker(c, p), x->short_lived > 0);
+	rollout_executor_ended(c, p, executor_worker(c, p), x->short_lived > 0);
 	x->not_before_ns = c->now_ns;
 	if (x->short_lived > 1)
 		x->not_before_ns += backoff_doubling(c->config->scheduler.promote_backoff_ns,

@@ -173,8 +173,10 @@ static void roll_back(struct core *c, struct program *p)
 {
 	struct rollout *r = &p->rollout;
 
-	core_report(c, REPORT_PROGRAM, core_program_slot(c, p), rollout_find_failing(c, p), 0, 0,
-		why_back(r));
+	int failing = rollout_find_failing(c, p);
+
+	core_report(c, REPORT_PROGRAM, core_program_slot(c, p),
+		failing < 0 ? r->unfit_worker : failing, 0, 0, why_back(r));
 	r->behind = r->behind || p->config != r->config;
 	p->config = r->config;
 	p->settings = r->settings;
@@ -382,16 +384,22 @@ void rollout_handle(struct core *c, struct program *p, enum rollout_event what)
 	r->run(c, p);
 }
 
-void rollout_judge(struct program *p, const struct worker *w, bool well)
+void rollout_judge(const struct core *c, struct program *p, const struct worker *w, bool well)
 {
-	if (w->generation == p->generation)
-		p->rollout.unfit = well ? 0 : p->rollout.unfit + 1;
+	if (w->generation != p->generation)
+		return;
+	p->rollout.unfit = well ? 0 : p->rollout.unfit + 1;
+	if (!well)
+		p->rollout.unfit_worker = core_worker_slot(c, w);
 }
 
-void rollout_executor_ended(struct program *p, const struct worker *w, bool short_lived)
+void rollout_executor_ended(
+	const struct core *c, struct program *p, const struct worker *w, bool short_lived)
 {
-	if (w->generation == p->generation)
-		p->rollout.executor_deaths = short_lived ? p->rollout.executor_deaths + 1 : 0;
+	if (w->generation != p->generation)
+		return;
+	p->rollout.executor_deaths = short_lived ? p->rollout.executor_deaths + 1 : 0;
+	p->rollout.unfit_worker = core_worker_slot(c, w);
 }
 
 /* --- for the others ------------------------------------------------------------------------ */

@@ -66,9 +66,10 @@ void rollout_limits(const struct config_program *s, int count, int *ret_extra, i
 /* How many failed starts of W in a row end the attempt; 0 = none is under way with it. */
 int rollout_tries(const struct program *p, const struct worker *w);
 /* W has fed its watchdog or passed a probe of its health, or ends without having done so. */
-void rollout_judge(struct program *p, const struct worker *w, bool well);
+void rollout_judge(const struct core *c, struct program *p, const struct worker *w, bool well);
 /* W's turn as executor is over, soon after it had begun or not. */
-void rollout_executor_ended(struct program *p, const struct worker *w, bool short_lived);
+void rollout_executor_ended(
+	const struct core *c, struct program *p, const struct worker *w, bool short_lived);
 /* Its end is that of a new version's attempt: on_fatal = exit does not mean it. */
 bool rollout_shields(const struct core *c, const struct worker *w);
 

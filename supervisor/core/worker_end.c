@@ -23,7 +23,7 @@ static enum worker_after after_ready(const struct core *c, struct worker *w, boo
 void worker_unfit(struct core *c, struct worker *w)
 {
 	if (!w->well)
-		rollout_judge(worker_program(c, w), w, false);
+		rollout_judge(c, worker_program(c, w), w, false);
 	w->after = after_ready(c, w, w->well);
 }
 

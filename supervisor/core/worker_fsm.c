@@ -309,7 +309,7 @@ static void watchdog(struct core *c, struct worker *w, const struct event *e)
 	(void)e;
 	w->watchdog_ns = c->now_ns;
 	w->well = true;
-	rollout_judge(worker_program(c, w), w, true);
+	rollout_judge(c, worker_program(c, w), w, true);
 	if (w->settings->watchdog_ns > 0)
 		w->deadline_ns = c->now_ns + w->settings->watchdog_ns;
 }

@@ -121,7 +121,7 @@ void worker_probe_ok_running(struct core *c, struct worker *w, const struct even
 	if (!w->probing)
 		return;
 	w->well = true;
-	rollout_judge(worker_program(c, w), w, true);
+	rollout_judge(c, worker_program(c, w), w, true);
 	w->probe_failures = 0;
 	next_health(c, w);
 }

@@ -8,6 +8,7 @@
 #include "supervisor/core/executor_fsm.h"
 #include "supervisor/core/rollout_fsm.h"
 #include "supervisor/core/worker_fsm.h"
+#include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"
 
 static const char *program_name(const struct supervisor *s, int slot)
@@ -27,8 +28,13 @@ void report_exit(struct supervisor *s, int slot, char *buf, size_t bytes)
 	/* Its successor may run by now: what is told is how the last one ended. */
 	const struct worker_end now = {.late = w->late, .spawn_failed = w->spawn_failed};
 	const struct worker_end *end = w->state == WORKER_STOPPING ? &now : &w->ended;
+	char why[500];
 
-	if (end->late)
+	if (w->state == WORKER_STOPPING && w->unhealthy && probes_why(s, slot, why, sizeof why))
+		snprintf(buf, bytes, "failed its %s", why);
+	else if (w->state == WORKER_STOPPING && strncmp(w->reason, "watchdog", 8) == 0)
+		snprintf(buf, bytes, "sent no WATCHDOG=1 in time");
+	else if (end->late)
 		snprintf(buf, bytes, "was not ready in time%s%s", p->probe_text != NULL ? ": " : "",
 			p->probe_text != NULL ? p->probe_text : "");
 	else if (end->spawn_failed && p->failure != NULL)

@@ -105,7 +105,7 @@ LIST(executor, executor)
 #define NAME "struct rollout"
 static const struct state_field rollout[] = {
 	NAMED(state, rollout_state_name, ROLLOUT_STATE_COUNT), V(since_ns), V(reason), V(outcome),
-	V(half), V(behind), V(replaced), V(complete_ns), V(unfit), V(executor_deaths), V(newest), V(ended_ns), V(recycle_after_ns),
+	V(half), V(behind), V(replaced), V(complete_ns), V(unfit), V(unfit_worker), V(executor_deaths), V(newest), V(ended_ns), V(recycle_after_ns),
 	V(recycle_failures), V(memory_ns),
 	SKIP(config), SKIP(settings), /* by snapshot and position: state_save.c */
 	V(position), V(generation),
