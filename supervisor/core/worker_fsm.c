@@ -47,7 +47,10 @@ bool worker_is_down(const struct worker *w)
 
 bool worker_is_elsewhere(const struct core *c, const struct worker *w)
 {
-	return w->state == WORKER_STANDBY && c->election.state != ELECTION_HOLDING;
+	const struct election *e = &c->election;
+
+	return w->state == WORKER_STANDBY && e->decided && e->state != ELECTION_ACQUIRING &&
+	       e->state != ELECTION_HOLDING;
 }
 
 bool worker_is_candidate(const struct worker *w)
