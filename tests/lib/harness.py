@@ -303,10 +303,12 @@ class Instance:
         check(self.process is None or self.process.poll() is not None, f"{self.name} runs already")
         command = [*self.prefix, self.binary, "run", "-c", self.config, "-s", self.socket,
                    *self.arguments]
+        # As another user: nothing is to be left in a folder of that user's.
+        runtime = {"RUNTIME_DIRECTORY": self.folder} if "setpriv" in self.prefix else {}
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                        env={**os.environ, **self.env}, cwd=self.folder,
-                                        start_new_session=True)
+                                        env={**os.environ, **runtime, **self.env},
+                                        cwd=self.folder, start_new_session=True)
         self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._reader.start()
         if wait:

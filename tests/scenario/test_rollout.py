@@ -583,9 +583,10 @@ def _():
                  re.findall(r"event=(?:worker\.stopping|executor\.draining) .*worker=(web:\d)", line)]
         check(order.index("web:3") > max(order.index("web:1"), order.index("web:2")),
               f"the executor is the last to go: {order}")
-        with open(one.path("log"), encoding="ascii") as f:
-            lines = [line.split() for line in f]
         if promote == "notify":
+            wait_until(lambda: one.executor()["answered"], 5, "the answer of the other")
+            with open(one.path("log"), encoding="ascii") as f:
+                lines = [line.split() for line in f]
             demoted = next(i for i, w in enumerate(lines) if w[1] == "demote" and
                            int(w[3]) == old["pid"])
             promoted = next(i for i, w in enumerate(lines) if w[1] == "promote" and
