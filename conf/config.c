@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "conf/load.h"
+#include "conf/reader.h"
 #include "conf/zone.h"
 
 static const char *absolute(struct arena *a, const char *path)
@@ -27,13 +28,14 @@ static void load(void *argument)
 	struct loader *l = argument;
 	struct config *c = l->config;
 	struct utsname host;
-	const char *slash;
+	const char *slash, *where;
 
 	c->path = absolute(l->arena, l->path);
-	slash = strrchr(c->path, '/');
+	where = reader_is_descriptor(c->path) ? absolute(l->arena, "stdin") : c->path;
+	slash = strrchr(where, '/');
 	c->directory_of_file = !slash ? ""
-				      : arena_strndup(l->arena, c->path,
-						slash == c->path ? 1 : (size_t)(slash - c->path));
+				      : arena_strndup(l->arena, where,
+						slash == where ? 1 : (size_t)(slash - where));
 	l->data->host = uname(&host) == 0 ? arena_strdup(l->arena, host.nodename) : "localhost";
 	if (load_read(l, c->path) < 0)
 		return;

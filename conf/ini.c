@@ -1,10 +1,12 @@
 #include "conf/ini.h"
 
 #include <ini.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "conf/reader.h"
 #include "conf/sources.h"
@@ -260,6 +262,7 @@ static void parse_file(struct ini *ini, const char *text, size_t bytes)
 static struct ini_file *add_file(struct ini *ini, const char *path)
 {
 	const char *slash = strrchr(path, '/');
+	char cwd[PATH_MAX];
 	struct ini_file *f;
 
 	ini->files = arena_grow(
@@ -267,9 +270,12 @@ static struct ini_file *add_file(struct ini *ini, const char *path)
 	f = &ini->files[ini->file_count++];
 	memset(f, 0, sizeof(*f));
 	f->path = arena_strdup(ini->arena, path);
-	f->here = !slash ? ""
-			 : arena_strndup(
-				   ini->arena, path, slash == path ? 1 : (size_t)(slash - path));
+	if (reader_is_descriptor(path))
+		f->here = arena_strdup(ini->arena, getcwd(cwd, sizeof(cwd)) ? cwd : "");
+	else
+		f->here = !slash ? ""
+				 : arena_strndup(ini->arena, path,
+					   slash == path ? 1 : (size_t)(slash - path));
 	ini->file = f;
 	return f;
 }

@@ -294,6 +294,7 @@ int load_read(struct loader *l, const char *path)
 {
 	bool native = l->force == CONFIG_FORCE_NATIVE;
 	const struct ini_file *first;
+	struct stat st;
 
 	if (l->force == CONFIG_DETECT)
 		native = detect_native(l, path);
@@ -303,7 +304,11 @@ int load_read(struct loader *l, const char *path)
 		return ERR_CONFIG;
 	if (!l->ini->first && !l->findings->errors) {
 		errlist_addf(l->findings, false, first->path, 0,
-			"the file is empty: it needs at least [program:NAME] with a 'command'");
+			stat(first->path, &st) == 0 && !S_ISREG(st.st_mode)
+				? "nothing came out of it: what writes there has failed, or it was "
+				  "read before"
+				: "the file is empty: it needs at least [program:NAME] with a "
+				  "'command'");
 		return ERR_CONFIG;
 	}
 	for (const struct ini_section *s = l->ini->first; s; s = s->next)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "conf/load.h"
+#include "conf/reader.h"
 #include "conf/units.h"
 #include "conf/words.h"
 
@@ -20,6 +21,8 @@ static const char *file_stem(struct loader *l)
 	const char *slash = strrchr(l->config->path, '/');
 	const char *name = slash ? slash + 1 : l->config->path, *dot = strrchr(name, '.');
 
+	if (reader_is_descriptor(l->config->path))
+		return "stdin";
 	return dot && dot > name ? arena_strndup(l->arena, name, (size_t)(dot - name))
 				 : arena_strdup(l->arena, name);
 }
@@ -224,6 +227,18 @@ static int parse_host_port(struct loader *l, const char *text, struct config_soc
 	return strpbrk(s->host, " /") ? -1 : 0;
 }
 
+/* A number, but not that of a port. (0 is one that the kernel chooses.) */
+static bool port_is_wrong(const char *text)
+{
+	const char *colon = strrchr(text, ':'), *digits = colon ? colon + 1 : "";
+	int64_t port;
+
+	digits += *digits == '-';
+	if (!*digits || digits[strspn(digits, "0123456789")] != '\0')
+		return false;
+	return units_integer(colon + 1, &port, NULL) < 0 || port < 0 || port > 65535;
+}
+
 static void parse_listen(struct loader *l, const struct ini_section *section,
 	const struct setting *at, const char *text, struct config_socket *s)
 {
@@ -240,6 +255,9 @@ static void parse_listen(struct loader *l, const struct ini_section *section,
 			load_report(l, false, section, at,
 				"the path is %zu bytes long; a unix socket can have %zu",
 				strlen(s->path), sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+	} else if (port_is_wrong(text)) {
+		load_report(
+			l, false, section, at, "'%.100s': the port is not one of 1 to 65535", text);
 	} else if (parse_host_port(l, text, s) < 0) {
 		load_report(l, false, section, at,
 			"'%.100s' is none of HOST:PORT, [::1]:PORT, :PORT, unix:PATH", text);

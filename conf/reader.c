@@ -152,6 +152,12 @@ int reader_load(
 	return 0;
 }
 
+bool reader_is_descriptor(const char *path)
+{
+	return strcmp(path, "/dev/stdin") == 0 || strncmp(path, "/dev/fd/", 8) == 0 ||
+	       (strncmp(path, "/proc/", 6) == 0 && strstr(path, "/fd/"));
+}
+
 /* --- lines ----------------------------------------------------------------------------------- */
 
 void reader_init(struct reader *r, struct arena *a, struct errlist *findings, bool native,

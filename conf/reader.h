@@ -49,6 +49,10 @@ struct reader {
 int reader_load(
 	struct arena *a, const char *path, char **ret_text, size_t *ret_bytes, struct err *e);
 
+/* /dev/stdin, or what a shell puts in the place of <(...): not a place in the file system. What
+ * stands in such a configuration starts from the working directory. */
+bool reader_is_descriptor(const char *path);
+
 /* TEXT and FILE must stay while the reader is used. */
 void reader_init(struct reader *r, struct arena *a, struct errlist *findings, bool native,
 	const char *file, const char *text, size_t bytes);

@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "conf/reader.h"
@@ -21,6 +22,16 @@ static const struct config_source *find(
 			return &items[i];
 	}
 	return NULL;
+}
+
+/* The mode of a file is found by a look at it, before it is read: what a pipe gave must be kept. */
+static const struct config_source *find_spent(const struct sources *s, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || S_ISREG(st.st_mode))
+		return NULL;
+	return find(s->items, s->count, path, false);
 }
 
 /* What is read twice counts as it was the last time. */
@@ -51,13 +62,15 @@ int sources_load(struct sources *s, struct arena *a, const char *path, char **re
 	const struct config_source *found;
 	int rc;
 
-	if (!s || !s->from) {
+	found = s && !s->from ? find_spent(s, path) : NULL;
+	if (!found && (!s || !s->from)) {
 		rc = reader_load(a, path, ret_text, ret_bytes, e);
 		if (rc == 0 && s)
 			keep(s, path, false, *ret_text, *ret_bytes);
 		return rc;
 	}
-	found = find(s->from->items, s->from->count, path, false);
+	if (!found)
+		found = find(s->from->items, s->from->count, path, false);
 	if (!found)
 		return err_set_at(e, ERR_SYSTEM, path, 0,
 			"not among the files that the running configuration was read from");

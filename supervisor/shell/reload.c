@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "conf/lookup.h"
+#include "conf/reader.h"
 #include "supervisor/core/rollout_fsm.h"
 #include "supervisor/shell/state.h"
 
@@ -253,6 +255,16 @@ static bool is_later(struct supervisor *s, const struct config *next)
 	return lookup_missing() > 0;
 }
 
+/* Reading it would wait for what never comes. */
+static bool is_spent(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return reader_is_descriptor(path);
+	return !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
 int reload_read(struct supervisor *s, struct config **ret_config, struct errlist *findings)
 {
 	lookup_may_wait(s->config == NULL);
@@ -260,6 +272,13 @@ int reload_read(struct supervisor *s, struct config **ret_config, struct errlist
 	if (s->config_text != NULL)
 		return config_load_text(
 			s->config_path, s->config_text, s->force, ret_config, findings);
+	if (s->config != NULL && is_spent(s->config_path)) {
+		errlist_addf(findings, false, s->config_path, 0,
+			"cannot read it a second time: this instance was started from a pipe. "
+			"`baton restart --rolling` replaces workers with the configuration that "
+			"runs; another configuration needs a restart of baton");
+		return ERR_CONFIG;
+	}
 	return config_load(s->config_path, s->force, ret_config, findings);
 }
 

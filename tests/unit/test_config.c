@@ -221,7 +221,9 @@ static void test_single_errors(void **state)
 		"stopasgroup");
 	refuse_one("[socket:a]\nlisten=:80\n[socket:b]\nlisten=:80\n" WEB, 3, "same address");
 	refuse_one("[socket:a]\nlisten=::1:80\n" WEB, 2, "none of");
-	refuse_one("[socket:a]\nlisten=h:70000\n" WEB, 2, "none of");
+	refuse_one("[socket:a]\nlisten=h:65536\n" WEB, 2, "not one of 1 to 65535");
+	refuse_one("[socket:a]\nlisten=h:99999999999999999999\n" WEB, 2, "not one of 1 to");
+	refuse_one("[socket:a]\nlisten=h:-\n" WEB, 2, "none of");
 	refuse_one("[socket:a]\nlisten=unix:\n" WEB, 2, "path");
 	refuse_one("[baton]\n[include]\n" WEB, 2, "files");
 }
