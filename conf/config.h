@@ -325,6 +325,12 @@ void config_unref(struct config *c); /* NULL is fine */
 int config_control_path(
 	const struct config *c, const char *path, char *buf, size_t bytes, struct err *e);
 
+/* Where else an instance of the file PATH may listen, whose 'control' or 'user' were others when it
+ * was started: the sockets that are there at the default places, without EXCEPT. How many. */
+#define CONFIG_CONTROL_BYTES 108 /* of sockaddr_un */
+size_t config_control_others(
+	const char *path, const char *except, char (*ret)[CONFIG_CONTROL_BYTES], size_t most);
+
 /* How long stopping may take by the stop times of the programs, whatever shutdown_timeout says. */
 int64_t config_stop_ns(const struct config *c);
 

@@ -1,4 +1,5 @@
 /* Where the control socket of a file is, so that the commands find what `run` made. */
+#include <dirent.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "conf/config.h"
+#include "conf/reader.h"
 
 enum { HASH_DIGITS = 12 };
 
@@ -60,7 +62,9 @@ static const char *real(const char *path, char buf[PATH_MAX])
 {
 	char cwd[PATH_MAX];
 
-	if (realpath(path, buf))
+	if (reader_is_descriptor(path))
+		path = "stdin";
+	else if (realpath(path, buf))
 		return buf;
 	if (path[0] == '/' || !getcwd(cwd, sizeof(cwd)))
 		return path;
@@ -69,24 +73,43 @@ static const char *real(const char *path, char buf[PATH_MAX])
 	return buf;
 }
 
+static void make_name(const char *path, char *buf, size_t bytes)
+{
+	char absolute[PATH_MAX];
+	const char *slash;
+
+	path = real(path, absolute);
+	slash = strrchr(path, '/');
+	snprintf(buf, bytes, "%s-%0*llx.sock", slash ? slash + 1 : path, HASH_DIGITS,
+		(unsigned long long)hash(path));
+}
+
+static const char *runtime_directory(char *buf, size_t bytes)
+{
+	const char *all = getenv("RUNTIME_DIRECTORY"); /* of several the first */
+
+	snprintf(buf, bytes, "%.*s", all ? (int)strcspn(all, ":") : 0, all ? all : "");
+	return buf;
+}
+
+static const char *temporary(char *buf, size_t bytes)
+{
+	snprintf(buf, bytes, "/tmp/baton-%lu", (unsigned long)geteuid());
+	return buf;
+}
+
 int config_control_path(
 	const struct config *c, const char *path, char *buf, size_t bytes, struct err *e)
 {
-	char absolute[PATH_MAX], name[PATH_MAX + 32], socket[2 * PATH_MAX + 64], temporary[64];
-	const char *slash, *folder, *runtime = getenv("RUNTIME_DIRECTORY");
+	char name[PATH_MAX + 32], socket[2 * PATH_MAX + 64], last[64];
 	char first[PATH_MAX], of_user[PATH_MAX];
+	const char *folder;
 
 	if (c && c->control[0])
 		return give(c->control, buf, bytes, e);
-	path = real(path, absolute);
-	slash = strrchr(path, '/');
-	snprintf(name, sizeof(name), "%s-%0*llx.sock", slash ? slash + 1 : path, HASH_DIGITS,
-		(unsigned long long)hash(path));
-	snprintf(first, sizeof(first), "%.*s", runtime ? (int)strcspn(runtime, ":") : 0,
-		runtime ? runtime : "");
-	snprintf(temporary, sizeof(temporary), "/tmp/baton-%lu", (unsigned long)geteuid());
+	make_name(path, name, sizeof(name));
 	snprintf(of_user, sizeof(of_user), "/run/baton/%s", c ? c->user.name : "");
-	if (is_usable(first, name))
+	if (is_usable(runtime_directory(first, sizeof(first)), name))
 		folder = first;
 	else if (c && c->user.set && c->user.uid != 0 &&
 		 (geteuid() == 0 || is_usable(of_user, name)))
@@ -96,7 +119,64 @@ int config_control_path(
 	else if (is_usable(getenv("XDG_RUNTIME_DIR"), name))
 		folder = getenv("XDG_RUNTIME_DIR");
 	else
-		folder = temporary;
+		folder = temporary(last, sizeof(last));
 	snprintf(socket, sizeof(socket), "%s/%s", folder, name);
 	return give(socket, buf, bytes, e);
+}
+
+/* --- elsewhere ------------------------------------------------------------------------------- */
+
+struct others {
+	const char *name, *except;
+	char (*paths)[CONFIG_CONTROL_BYTES];
+	size_t count, most;
+};
+
+static void look(struct others *o, const char *folder)
+{
+	char path[CONFIG_CONTROL_BYTES];
+	struct stat st;
+
+	if (!folder || folder[0] != '/' || o->count == o->most ||
+		snprintf(path, sizeof(path), "%s/%s", folder, o->name) >= (int)sizeof(path) ||
+		strcmp(path, o->except) == 0 || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return;
+	for (size_t i = 0; i < o->count; i++) {
+		if (strcmp(o->paths[i], path) == 0)
+			return;
+	}
+	strcpy(o->paths[o->count++], path);
+}
+
+/* Anybody may make a folder of that name in /tmp. */
+static bool is_own(const char *folder)
+{
+	struct stat st;
+
+	return lstat(folder, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid();
+}
+
+size_t config_control_others(
+	const char *path, const char *except, char (*ret)[CONFIG_CONTROL_BYTES], size_t most)
+{
+	char name[PATH_MAX + 32], folder[PATH_MAX];
+	struct others o = {.name = name, .except = except, .paths = ret, .most = most};
+	struct dirent *d;
+	DIR *users;
+
+	make_name(path, name, sizeof(name));
+	look(&o, runtime_directory(folder, sizeof(folder)));
+	look(&o, "/run/baton");
+	users = opendir("/run/baton");
+	while (users && (d = readdir(users)) != NULL) {
+		if (d->d_name[0] != '.' && snprintf(folder, sizeof(folder), "/run/baton/%s",
+						   d->d_name) < (int)sizeof(folder))
+			look(&o, folder);
+	}
+	if (users)
+		closedir(users);
+	look(&o, getenv("XDG_RUNTIME_DIR"));
+	if (is_own(temporary(folder, sizeof(folder))))
+		look(&o, folder);
+	return o.count;
 }

@@ -1,5 +1,6 @@
 #include "supervisor/cli/cli.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,8 @@
 
 #include "conf/units.h"
 #include "supervisor/cli/output.h"
+
+enum { OTHERS = 8 }; /* control sockets that are looked at */
 
 static void complain(const struct cli *c, const char *hint, const char *format, va_list arguments)
 {
@@ -143,10 +146,77 @@ int cli_socket_path(struct cli *c)
 	return rc == 0 ? 0 : cli_print_err(c, &e);
 }
 
+/* The pid of the baton that holds the file's pidfile; 0 = none. */
+static long pid_of_file(struct cli *c, const char *path, char *buf, size_t bytes)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	struct config *config = NULL;
+	struct errlist findings;
+	char text[32] = "";
+	int fd = -1;
+
+	errlist_init(&findings);
+	if (config_load(path, cli_force(c), &config, &findings) == 0 && config->pidfile[0] != '\0')
+		fd = open(config->pidfile, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	snprintf(buf, bytes, "%s", fd >= 0 ? config->pidfile : "");
+	errlist_release(&findings);
+	config_unref(config);
+	if (fd < 0)
+		return 0;
+	if (fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK ||
+		pread(fd, text, sizeof(text) - 1, 0) <= 0)
+		text[0] = '\0';
+	close(fd);
+	return strtol(text, NULL, 10);
+}
+
+/* Nobody listens where the file has the control socket by now: was it elsewhere when an instance of
+ * this file was started? */
+static bool connect_elsewhere(struct cli *c, const char *path, struct control_client *ret_client)
+{
+	char others[OTHERS][CONFIG_CONTROL_BYTES];
+	size_t count = config_control_others(path, c->socket, others, OTHERS);
+	struct err e;
+
+	for (size_t i = 0; i < count; i++) {
+		if (control_connect(ret_client, others[i], CLI_QUICK_MS, &e) != 0)
+			continue;
+		(void)cli_fail(c, 0, NULL,
+			"warning: nobody listens on '%s'; asking the instance of this file on "
+			"'%s' ('control' or 'user' was another when it was started)",
+			c->socket, others[i]);
+		snprintf(c->socket, sizeof(c->socket), "%s", others[i]);
+		return true;
+	}
+	return false;
+}
+
+static int not_running(struct cli *c, const char *path, const struct err *e)
+{
+	char hint[8600], pidfile[4096];
+	long pid = 0;
+
+	if (path && access(path, F_OK) != 0)
+		snprintf(hint, sizeof(hint), "there is no file '%s': is that its name?", path);
+	else if (path && !cli_has(c, OPTION_SOCKET) &&
+		 (pid = pid_of_file(c, path, pidfile, sizeof(pidfile))) > 0)
+		snprintf(hint, sizeof(hint),
+			"but baton runs as pid %ld, by the pidfile '%s'\n"
+			"  if control or user was changed since it started: -s SOCKET, or SIGHUP",
+			pid, pidfile);
+	else
+		snprintf(hint, sizeof(hint), "start one with: baton run -c %s%s",
+			path ? path : "FILE",
+			path && !cli_has(c, OPTION_SOCKET)
+				? "\n  if one runs, and control or user was changed since it "
+				  "started: -s SOCKET, or SIGHUP"
+				: "");
+	return cli_fail(c, CLI_NOT_RUNNING, hint, "not running: %s", e->text);
+}
+
 int cli_connect(struct cli *c, struct control_client *ret_client)
 {
 	const char *path = cli_config_path(c);
-	char hint[4200];
 	struct err e;
 	int rc = cli_socket_path(c);
 
@@ -155,6 +225,9 @@ int cli_connect(struct cli *c, struct control_client *ret_client)
 	rc = control_connect(ret_client, c->socket, CLI_QUICK_MS, &e);
 	if (rc == 0)
 		return 0;
+	if (rc == ERR_NOT_RUNNING && path && !cli_has(c, OPTION_SOCKET) &&
+		connect_elsewhere(c, path, ret_client))
+		return 0;
 	if (rc == ERR_REFUSED)
 		return cli_fail(c, CLI_REFUSED,
 			"run it with sudo or as the user who started baton; control_owner and "
@@ -162,12 +235,7 @@ int cli_connect(struct cli *c, struct control_client *ret_client)
 			"%s", e.text);
 	if (rc != ERR_NOT_RUNNING)
 		return cli_print_err(c, &e);
-	if (path && access(path, F_OK) != 0)
-		snprintf(hint, sizeof(hint), "there is no file '%s': is that its name?", path);
-	else
-		snprintf(hint, sizeof(hint), "start one with: baton run -c %s",
-			path ? path : "FILE");
-	return cli_fail(c, CLI_NOT_RUNNING, hint, "not running: %s", e.text);
+	return not_running(c, path, &e);
 }
 
 int cli_answer_error(struct cli *c, const json_t *answer)

@@ -9,6 +9,9 @@
 #include <unistd.h>
 
 #include "supervisor/shell/state.h"
+#include "supervisor/shell/unixsock.h"
+
+#define OTHERS 8 /* control sockets that are looked at */
 
 /* --- configuration, directories, log ------------------------------------------------------- */
 /* What a pidfile says: a number, or nothing. Anything else is somebody's file, not to be emptied.
@@ -106,6 +109,45 @@ static int up_log(struct supervisor *s, struct err *e)
 }
 
 /* --- control ------------------------------------------------------------------------------- */
+/* Whole: the supervisor changes its directory, and its workers have their own. */
+static void set_control_path(struct supervisor *s, const char *path)
+{
+	char here[PATH_MAX];
+
+	if (path[0] == '/' || path[0] == '@' || getcwd(here, sizeof here) == NULL)
+		snprintf(s->control_path, sizeof s->control_path, "%s", path);
+	else
+		snprintf(s->control_path, sizeof s->control_path, "%s/%s", here, path);
+}
+
+int stages_choose_control(
+	struct supervisor *s, const char *config_path, const char *given, struct err *e)
+{
+	char others[OTHERS][CONFIG_CONTROL_BYTES], who[128];
+	size_t count;
+	pid_t pid;
+
+	s->control_overridden = given != NULL;
+	if (given != NULL) {
+		set_control_path(s, given);
+		return 0;
+	}
+	if (config_control_path(
+		    s->config, config_path, s->control_path, sizeof s->control_path, e) < 0)
+		return e->code;
+	count = config_control_others(config_path, s->control_path, others, OTHERS);
+	for (size_t i = 0; i < count; i++) {
+		if (unixsock_probe(others[i], SOCK_STREAM, &pid) == UNIXSOCK_LIVING)
+			return err_set(e, ERR_BUSY,
+				"cannot start: an instance of this file runs already, %s, with "
+				"the control socket '%s' ('control' or 'user' was another when it "
+				"was started): `baton shutdown -s %s` ends it, `run -s OTHER` "
+				"starts a second one",
+				unixsock_process(pid, who, sizeof who), others[i], others[i]);
+	}
+	return 0;
+}
+
 static int up_control(struct supervisor *s, struct err *e)
 {
 	struct control_handlers h;

@@ -378,6 +378,10 @@ void report_span(int64_t ns, char *buf, size_t bytes);
 const char *report_worker_name(const struct supervisor *s, int slot);
 
 /* stages.c */
+/* GIVEN (run -s; NULL = by the file) or where the file has it, into s->control_path. ERR_BUSY: an
+ * instance of the file listens elsewhere. Before root is given up. */
+int stages_choose_control(
+	struct supervisor *s, const char *config_path, const char *given, struct err *e);
 void stages_up(struct supervisor *s, int stage);
 void stages_down(struct supervisor *s, int stage);
 void stages_mend_control(struct supervisor *s); /* its socket's file may have been removed */
@@ -452,8 +456,12 @@ void reload_result_release(struct reload_result *r);
  * exit status, the start is decided), -1 on an error that was said. */
 int detach(struct supervisor *s, int *ret_status);
 void detach_say(struct supervisor *s, const char *text); /* an error, to whom waits */
-void detach_end(struct supervisor *s, int status);       /* the start is decided */
-void detach_check(struct supervisor *s);                 /* after events */
+/* The same; without anybody who waits, on standard error unless the log goes there anyway. */
+void detach_tell(struct supervisor *s, const char *text);
+void detach_tell_end(struct supervisor *s, int status);
+void detach_end(struct supervisor *s, int status); /* the start is decided */
+void detach_check(struct supervisor *s);           /* after events */
+int64_t detach_deadline(const struct supervisor *s);
 
 /* parent.c: what is told to systemd above us */
 void parent_init(struct supervisor *s);

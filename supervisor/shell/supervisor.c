@@ -309,17 +309,6 @@ static int print_findings(const struct errlist *l)
 	return l->errors > 0 ? 78 : 0;
 }
 
-/* Whole: the supervisor changes its directory, and its workers have their own. */
-static void set_control_path(struct supervisor *s, const char *path)
-{
-	char here[PATH_MAX];
-
-	if (path[0] == '/' || path[0] == '@' || getcwd(here, sizeof here) == NULL)
-		snprintf(s->control_path, sizeof s->control_path, "%s", path);
-	else
-		snprintf(s->control_path, sizeof s->control_path, "%s/%s", here, path);
-}
-
 static int load(struct supervisor *s, const struct run_options *o)
 {
 	struct errlist findings;
@@ -338,15 +327,10 @@ static int load(struct supervisor *s, const struct run_options *o)
 	s->booted = config_ref(s->config);
 	snprintf(s->config_path, sizeof s->config_path, "%s",
 		s->config->path[0] != '\0' ? s->config->path : o->config_path);
-	s->control_overridden = o->control_path != NULL;
-	if (o->control_path != NULL) {
-		set_control_path(s, o->control_path);
-	} else if (config_control_path(s->config, o->config_path, s->control_path,
-			   sizeof s->control_path, &e) < 0) {
-		fprintf(stderr, "baton: %s\n", e.text);
-		return 78;
-	}
-	return 0;
+	if (stages_choose_control(s, o->config_path, o->control_path, &e) == 0)
+		return 0;
+	fprintf(stderr, "baton: %s\n", e.text);
+	return e.code == ERR_BUSY ? 1 : 78;
 }
 
 /* The kernel drops signals to a PID 1 that has no handler yet: they wait instead. */

@@ -115,6 +115,46 @@ def _():
     fails(1, "too long", "status", "-s", "/" + "x" * 300)
 
 
+@test("control or user changed since the start: the instance is found, no second one starts")
+def _():
+    where = folder()
+    env = {"RUNTIME_DIRECTORY": where}
+    text = "[baton]\n{}\n[program:a]\ncommand = sleep 1000\nstartsecs = 0\n"
+    one = Instance(text.format("pidfile = %(here)s/one.pid"), env=env, start=False)
+    one.arguments, one.socket = [], one.path("other.sock")
+    process = subprocess.Popen([BATON, "run", "-c", one.config], env={**os.environ, **env},
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: baton("status", "-c", one.config, env=env).status == 0, 10, "an answer")
+        # Not the pidfile: its lock alone would refuse the second.
+        one.write(text.format("control = %(here)s/c1.sock"))
+        r = baton("status", "-c", one.config, env=env, status=0)
+        check(f"pid {process.pid}," in r.out, r.out)
+        check(re.search(r"warning: nobody listens on '.*c1\.sock'; asking", r.err), r.err)
+        r = baton("reload", "-c", one.config, env=env, status=0)
+        check("needs a restart of baton" in r.err + r.out, str(r))
+        for detach in ([], ["-d"]):
+            fails(1, rf"an instance of this file runs already, pid {process.pid} .*run -s OTHER",
+                  "run", *detach, "-c", one.config, env=env)
+        if os.geteuid() == 0:       # it is then in the folder of that user
+            one.write(text.format("user = nobody"))
+            baton("status", "-c", one.config, env={"RUNTIME_DIRECTORY": "/nowhere", "XDG_RUNTIME_DIR":
+                  where}, status=0)
+        second = Instance(folder=one.folder, ini=text.format("control = %(here)s/c1.sock"))
+        second.stop()               # run -s starts a second one on purpose
+        # Where neither is a default place only the pidfile tells.
+        one.write(text.format("pidfile = %(here)s/one.pid"))
+        r = fails(3, "not running", "status", "-c", one.config, env={"RUNTIME_DIRECTORY": folder()})
+        check(f"baton runs as pid {process.pid}, by the pidfile" in r.err, r.err)
+        check("if control or user was changed since it started: -s SOCKET, or SIGHUP" in r.err, r.err)
+    finally:
+        process.terminate()
+        process.wait()
+    r = fails(3, "not running", "status", "-c", one.config, env=env)
+    check(f"start one with: baton run -c {one.config}" in r.err, r.err)
+
+
 @test("a socket that nobody answers, a stranger, a file")
 def _():
     path = os.path.join(folder(), "s")
