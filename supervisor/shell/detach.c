@@ -1,6 +1,7 @@
 /* `run -d`: the supervisor in the background, once it runs. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,9 @@
 
 /* The child writes what people should read, then a zero byte and the exit status. */
 #define END_BYTES 2
+
+/* An election that takes longer has been told as it is: it goes on. */
+#define ELECTION_NS (5 * CORE_SECOND)
 
 static int wait_for(int fd, pid_t pid)
 {
@@ -65,6 +69,13 @@ int detach(struct supervisor *s, int *ret_status)
 	struct err e;
 	pid_t pid;
 
+	if (getpid() == 1) {
+		fprintf(stderr,
+			"baton: cannot go to the background as PID 1: the kernel ends all of "
+			"its PID namespace (the container) with it; leave -d out\n");
+		*ret_status = 2;
+		return -1;
+	}
 	warn_of_output(s);
 	fflush(NULL);
 	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
@@ -96,6 +107,47 @@ void detach_say(struct supervisor *s, const char *text)
 		dprintf(s->detach_fd, "baton: %s\n", text);
 }
 
+/* Whoever looks at a terminal sees nothing of a log that goes to a file. */
+static bool is_told_by_log(const struct supervisor *s)
+{
+	const char *log = s->booted->logfile;
+
+	return log[0] == '\0' || strcmp(log, "/dev/stderr") == 0 ||
+	       strcmp(log, "/dev/stdout") == 0 || strncmp(log, "/dev/fd/", 8) == 0;
+}
+
+void detach_tell(struct supervisor *s, const char *text)
+{
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	if (s->detach_fd >= 0)
+		detach_say(s, text);
+	else if (!s->detached && !is_told_by_log(s) && poll(&p, 1, 0) == 1 &&
+		 (p.revents & POLLOUT) != 0)
+		dprintf(STDERR_FILENO, "baton: %s\n", text);
+}
+
+/* An end that nobody asked for. What a stage of the start said was told then. */
+void detach_tell_end(struct supervisor *s, int status)
+{
+	char text[1400], who[512];
+	const char *reason = s->core.lifecycle.reason;
+
+	if (s->stage_status != 0 || (status == 0 && s->detach_fd < 0))
+		return;
+	if (status == 78 && s->lock.error[0] != '\0') {
+		snprintf(text, sizeof text, "ended: %s", s->lock.error);
+	} else if (status == 75) {
+		report_lock_view(s, who, sizeof who);
+		snprintf(
+			text, sizeof text, "ended: the lock is held by %s (when_held = exit)", who);
+	} else {
+		snprintf(text, sizeof text, "ended%s: %s",
+			s->detach_fd >= 0 ? " before it was running" : "", reason);
+	}
+	detach_tell(s, text);
+}
+
 void detach_end(struct supervisor *s, int status)
 {
 	const char end[END_BYTES] = {'\0', (char)status};
@@ -108,8 +160,21 @@ void detach_end(struct supervisor *s, int status)
 	s->detach_fd = -1;
 }
 
+/* With when_held = exit it is the election that says whether this instance runs; 0 = it has. */
+int64_t detach_deadline(const struct supervisor *s)
+{
+	const struct config_scheduler *c = &s->config->scheduler;
+	const struct election *x = &s->core.election;
+
+	if (s->detach_fd < 0 || s->core.lifecycle.state != LIFECYCLE_RUNNING || !c->enabled ||
+		!c->when_held_exit || x->unavailable || x->state == ELECTION_HOLDING)
+		return 0;
+	return s->core.lifecycle.since_ns + ELECTION_NS;
+}
+
 void detach_check(struct supervisor *s)
 {
-	if (s->detach_fd >= 0 && s->core.lifecycle.state == LIFECYCLE_RUNNING && !s->exiting)
+	if (s->detach_fd >= 0 && s->core.lifecycle.state == LIFECYCLE_RUNNING && !s->exiting &&
+		detach_deadline(s) <= lease_now_ns())
 		detach_end(s, 0);
 }

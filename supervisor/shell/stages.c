@@ -227,7 +227,10 @@ void stages_up(struct supervisor *s, int stage)
 				s->config->user.name);
 		logs_event(s->logs, LOGS_ERROR, "supervisor.stage_failed", NULL, 0,
 			"cannot start (%s): %s", stage_name((enum core_stage)stage), err.text);
-		detach_say(s, err.text);
+		if (stage > STAGE_LOG)
+			detach_tell(s, err.text);
+		else
+			detach_say(s, err.text);
 		e.number = err.code == ERR_CONFIG ? 78 : 1;
 		s->stage_status = (int)e.number;
 	}

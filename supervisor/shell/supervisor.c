@@ -179,6 +179,7 @@ static void set_timer(struct supervisor *s)
 	at = earlier(at, probes_deadline(s));
 	at = earlier(at, upgrade_deadline(s));
 	at = earlier(at, claims_due(s));
+	at = earlier(at, detach_deadline(s));
 	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
 		at = lease_now_ns() + LOGS_RETRY_NS;
 	if (s->queue_count > 0) /* posted after the queue was handled */
@@ -448,6 +449,7 @@ int supervisor_serve(struct supervisor *s)
 	if (!s->exiting)
 		loop_run(s->loop);
 	status = s->exit_status;
+	detach_tell_end(s, status);
 	detach_end(s, status != 0 ? status : 1);
 	release(s);
 	return status;
