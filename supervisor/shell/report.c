@@ -88,6 +88,24 @@ static void worker_stops(struct supervisor *s, const struct action *a)
 			reason);
 }
 
+/* What ended the patience with a worker that has got its stop signal. */
+static const char *why_killed(const struct supervisor *s, const struct worker *w, int64_t waited_ns)
+{
+	const struct lifecycle *l = &s->core.lifecycle;
+
+	if (l->state == LIFECYCLE_STOPPING && l->mode == SHUTDOWN_KILL) {
+		if (s->interrupts > 1)
+			return "asked to stop a second time";
+		return lease_now_ns() - l->since_ns >= s->config->shutdown_timeout_ns
+			       ? "shutdown_timeout"
+			       : "the quick stop as a whole took too long";
+	}
+	if (waited_ns >= w->settings->stopwaitsecs_ns)
+		return "stopwaitsecs";
+	return l->state == LIFECYCLE_STOPPING && l->mode == SHUTDOWN_QUICK ? "quick stop"
+									   : w->reason;
+}
+
 /* The first SIGKILL of a stop that took too long; sent again, it is `unkillable`. */
 void report_kill(struct supervisor *s, const struct process *p)
 {
@@ -95,16 +113,18 @@ void report_kill(struct supervisor *s, const struct process *p)
 	const char *term = sigabbrev_np(w->settings->stopsignal);
 	struct logs_field f[] = {
 		{.key = "worker", .value = p->name}, {.key = "pid", .number = p->pid}};
+	int64_t waited_ns = lease_now_ns() - w->since_ns;
 	char waited[32];
 
 	if (w->state != WORKER_STOPPING || !w->term_sent ||
 		lease_now_ns() - w->kill_ns >= CORE_SECOND)
 		return;
-	report_span(lease_now_ns() - w->since_ns, waited, sizeof waited);
+	report_span(waited_ns, waited, sizeof waited);
 	logs_event(s->logs, LOGS_WARNING, "worker.killing", f, 2,
-		"%s (pid %d) %s within %s of SIG%s: killing %s (stopwaitsecs)", p->name,
-		(int)p->pid, p->leader_alive ? "did not end" : "left processes that did not end",
-		waited, term != NULL ? term : "?", p->leader_alive ? "it" : "them");
+		"%s (pid %d) %s within %s of SIG%s: killing %s (%s)", p->name, (int)p->pid,
+		p->leader_alive ? "did not end" : "left processes that did not end", waited,
+		term != NULL ? term : "?", p->leader_alive ? "it" : "them",
+		why_killed(s, w, waited_ns));
 }
 
 /* People who run a task that ends wonder what is wrong with status 0. */

@@ -89,6 +89,29 @@ def _():
         one.send_signal(getattr(signal, f"SIG{name}"))
         one.wait_log(f"SIG{name}: the supervisor is stopping: ignored")
     equal(one.wait_end(), 0, "exit status")
+    contains(one.log(), "of SIGTERM: killing it (stopwaitsecs)", "the reason of the SIGKILL")
+
+
+DEAF = """
+    [baton]
+    [program:web]
+    command = sh -c 'trap "" TERM; echo deaf; while :; do sleep 0.05; done'
+    stopwaitsecs = 30s
+"""
+
+
+@test("INT and its second: the log names what ended the patience, not stopwaitsecs")
+def _():
+    once, twice = Instance(DEAF), Instance(DEAF)
+    for one in (once, twice):
+        one.wait_log("deaf")
+        one.send_signal(signal.SIGINT)
+        one.wait_log("web:0 is stopping")
+    twice.send_signal(signal.SIGINT)
+    twice.wait_log(r"did not end within .* of SIGTERM: killing it \(asked to stop a second time\)")
+    once.wait_log(r"did not end within 2.* of SIGTERM: killing it \(quick stop\)")
+    for one in (once, twice):
+        equal(one.wait_end(), 0, "exit status")
 
 
 @test("WINCH stops all workers and keeps the supervisor; `start all` brings them back")
@@ -404,6 +427,94 @@ def _():
     check(os.path.exists(one.path("x.sock")), "the unix socket")
 
 
+@test("--print-config through a pipe: as the file that it prints")
+def _():
+    where = folder()
+    words = ["-w", "2", "-b", "127.0.0.1:0", "-b", "unix:x.sock", "--executor", "--preset", "gunicorn",
+             "--name", "shop", "--", "sleep", "1000"]
+    text = baton("run", "--print-config", *words, cwd=where, status=0).out
+    with open(os.path.join(where, "stdin"), "w", encoding="utf-8") as f:
+        f.write(text)
+    dumps = [baton("check", "--dump", "--json", "-c", file, cwd=where, stdin=text.encode(),
+                   status=0).out.replace("/dev/stdin", f"{where}/stdin")
+             for file in ("stdin", "/dev/stdin")]
+    file, piped = [json.loads(d) for d in dumps]
+    equal(piped, file, "what check --dump --json says of a pipe")
+    equal(file["program:shop"]["preset"]["value"], "gunicorn", "preset")
+    equal(file["scheduler"]["database"]["value"], os.path.join(where, "baton.db"), "the database")
+    r = baton("check", "-c", "/dev/stdin", cwd=where, status=78)
+    contains(r.err, "/dev/stdin: nothing came out of it", "an empty pipe")
+    jobs = "[job:a]\nschedule = @daily\ncommand = true\n"
+    contains(baton("jobs", "next", "-c", "/dev/stdin", cwd=where, stdin=jobs.encode(), status=0).out,
+             "a", "jobs next")
+
+
+class Piped(Instance):
+    """`baton run -c /dev/stdin` in its folder, with TEXT in a pipe."""
+
+    def start(self, wait=True, timeout=15):
+        self.process = subprocess.Popen([self.binary, "run", "-s", self.socket, "-c", "/dev/stdin"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, cwd=self.folder,
+                                        start_new_session=True)
+        with self.process.stdin as pipe, open(self.config, "rb") as f:
+            pipe.write(f.read())
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
+        self.wait_answering(timeout)
+        return self
+
+
+@test("run -c /dev/stdin: paths from the folder, a reload is refused with the cause")
+def _():
+    one = Piped("""
+        [baton]
+        pidfile = %(here)s/one.pid
+        [socket:http]
+        listen = unix:x.sock
+        [program:web]
+        command = sleep 1000
+        startsecs = 0
+        sockets = http
+    """)
+    one.wait_for("ready=web")
+    check(os.path.exists(one.path("x.sock")) and os.path.exists(one.path("one.pid")), "its files")
+    before = pids(one, "web")
+    r = one.cli("reload", status=78)
+    contains(r.err, "/dev/stdin: cannot read it a second time", "reload")
+    mark = one.mark()
+    one.send_signal(signal.SIGHUP)
+    one.wait_log("/dev/stdin: cannot read it a second time", since=mark)
+    one.wait_log("nothing was changed", since=mark)
+    equal(pids(one, "web"), before, "pids")
+    one.cli("restart", "--rolling", "web", status=0)
+    check(pids(one, "web") != before, "the worker was not replaced")
+
+
+@test("no file: -b with IPv6, -w auto by the CPUs this process may use, --preset")
+def _():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+    except OSError:
+        skip("no IPv6 here")
+    cpu = min(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpu})      # only of this thread; what it starts inherits it
+    try:
+        one = Alone(arguments=["-b", "[::1]:0", "-w", "auto", "--preset", "node", "--", "sleep", "1000"],
+                    start=False)
+        one.start()
+    finally:
+        os.sched_setaffinity(0, range(os.cpu_count()))
+    wait_until(lambda: len(pids(one, "web")) == 1, 5, "one worker, for one CPU")
+    equal(len(one.workers("web")), 1, "workers for one CPU")
+    host, port = re.search(r"//\[(.*)\]:(\d+)", one.url()).groups()
+    with socket.socket(socket.AF_INET6) as s:
+        equal(s.connect_ex((host, int(port))), 0, f"a connection to {one.url()}")
+    with open(f"/proc/{one.worker('web:0')['pid']}/environ", encoding="utf-8") as f:
+        contains(f.read(), "--require", "NODE_OPTIONS of the preset")
+
+
 @test("no file: workers, sockets, executor; the commands find it from its folder")
 def _():
     one = Alone(arguments=["-w", "2", "-b", "127.0.0.1:0", "-b", "unix:web.sock", "--executor", "--",
@@ -462,7 +573,9 @@ def _():
             (["-c", "x.ini", "--", "sleep"], "not both"),
             (["--compat", "--", "sleep"], "--compat"),
             (["-b", "nonsense", "--", "sleep"], "'nonsense' is none of HOST:PORT"),
-            (["-b", "1.2.3.4:99999", "--", "sleep"], "1.2.3.4:99999"),
+            (["-b", "1.2.3.4:99999", "--", "sleep"],
+             "'1.2.3.4:99999': the port is not one of 1 to 65535"),
+            (["-b", ":-1", "--", "sleep"], "the port is not one of 1 to 65535"),
             (["-b", "unix:a b", "--", "sleep"], "white space"),
             (["-b", ":1\n[x]", "--", "sleep"], "white space"),
             (["-b", "", "--", "sleep"], "--bind ''"),
@@ -560,6 +673,75 @@ def _():
             equal(r.status, 1, f"exit status with a port that is taken: {r}")
             contains(r.err, str(port), "error")
     reap()
+
+
+LOCKED = """
+    [baton]
+    {}
+    [scheduler]
+    database = %(here)s/lock.db
+    ttl = 3s
+    heartbeat = 500ms
+    kill_grace = 500ms
+    handoff_timeout = 500ms
+    when_held = exit
+    [program:web]
+    command = sleep 1000
+    startsecs = 0
+    executor = candidate
+"""
+
+
+@test("-d and the lock: held by another 75, a database that is none 78, free 0")
+def _():
+    one = Instance(LOCKED.format(""))
+    one.wait_for("role=holder")
+    two = Instance(LOCKED.format("logfile = %(here)s/two.log"), name="two", folder=one.folder,
+                   start=False)
+    with background(two) as r:
+        equal((r.status, r.out), (75, ""), f"status, output while the lock is held: {r}")
+        contains(r.err, "the lock is held by ", "error")
+        contains(r.err, f"(pid {one.pid}", "error")
+    r = baton("run", "-c", two.config, "-s", two.socket, status=75)     # in the foreground
+    contains(r.err, f"(pid {one.pid}", "error on the terminal, with a log file")
+    one.stop()
+    with background(two) as r:
+        equal(r.status, 0, f"status when the lock is free: {r}")
+        equal(two.status()["lock"]["role"], "holder", "role")
+    bad = Instance(LOCKED.format(""), name="bad", start=False)
+    with open(bad.path("lock.db"), "wb") as f:
+        f.write(random.Random(7).randbytes(8192))
+    for detach, extra in ((["-d"], ""), (["-d"], "logfile = %(here)s/bad.log"),
+                          ([], "logfile = %(here)s/bad.log"), ([], "")):
+        bad.write(LOCKED.format(extra))
+        r = baton("run", *detach, "-c", bad.config, "-s", bad.socket, status=78)
+        contains(r.err, bad.path("lock.db"), f"error of run {detach} with {extra!r}")
+        equal(r.err.count("is not a SQLite database"), 1, f"times it is said in {r.err!r}")
+    reap()
+
+
+@test("a start that fails with a log file is told on the terminal too, and so is a fatal end")
+def _():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for log in ("", "logfile = %(here)s/one.log"):
+            one = Instance(BACK.format(f"{log}\n    [socket:http]\n    listen = 127.0.0.1:{port}\n"
+                                       "    [baton]"), start=False)
+            r = baton("run", "-c", one.config, "-s", one.socket, status=1)
+            said = [line for line in r.err.splitlines() if str(port) in line]
+            equal(len(said), 1, f"times it is said in {r.err!r}")
+    one = Instance("""
+        [baton]
+        logfile = %(here)s/one.log
+        [program:web]
+        command = false
+        startretries = 0
+        on_fatal = exit
+    """, start=False)
+    r = baton("run", "-c", one.config, "-s", one.socket, status=70)
+    contains(r.err, "ended: a program with on_fatal = exit failed", "error")
 
 
 def reap():
