@@ -333,6 +333,8 @@ size_t config_control_others(
 
 /* How long stopping may take by the stop times of the programs, whatever shutdown_timeout says. */
 int64_t config_stop_ns(const struct config *c);
+/* The same for the executors, after whose end the lock is freed; 0 = there are none. */
+int64_t config_stop_executors_ns(const struct config *c);
 
 /* Index of the program, socket or job NAME, or -1. */
 int config_find_program(const struct config *c, const char *name);

@@ -33,3 +33,18 @@ int64_t config_stop_ns(const struct config *c)
 	}
 	return handoff_ns + levels_ns;
 }
+
+int64_t config_stop_executors_ns(const struct config *c)
+{
+	int64_t longest_ns = 0;
+
+	for (size_t i = 0; i < c->program_count; i++) {
+		const struct config_program *p = &c->programs[i];
+		int64_t ns = p->stopwaitsecs_ns +
+			     (waits_for_handoff(p) ? p->handoff_timeout_ns : 0);
+
+		if (p->executor != EXECUTOR_NO && ns > longest_ns)
+			longest_ns = ns;
+	}
+	return longest_ns;
+}

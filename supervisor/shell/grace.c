@@ -26,10 +26,11 @@ void grace_report(struct supervisor *s)
 {
 	enum above above = what_is_above();
 	int64_t wanted_ns = config_stop_ns(s->config), most_ns = s->config->shutdown_timeout_ns;
+	int64_t executors_ns = config_stop_executors_ns(s->config);
 	int64_t grace_ns = (wanted_ns < most_ns ? wanted_ns : most_ns) + MARGIN_NS;
 	long long seconds = (grace_ns + CORE_SECOND - 1) / CORE_SECOND;
 	struct logs_field f = {.key = "seconds", .number = seconds};
-	char cut[160] = "";
+	char cut[160] = "", lock[160] = "";
 
 	if (above == ABOVE_NOTHING)
 		return;
@@ -39,16 +40,23 @@ void grace_report(struct supervisor *s)
 			"shutdown_timeout "
 			"ends that after %lld s)",
 			(long long)(wanted_ns / CORE_SECOND), (long long)(most_ns / CORE_SECOND));
+	if (s->config->scheduler.enabled && executors_ns > 0)
+		snprintf(lock, sizeof lock,
+			"; the lock is free as soon as the executor has said `demoted` or has "
+			"ended, which may take %lld s",
+			(long long)((executors_ns < most_ns ? executors_ns : most_ns) +
+				    CORE_SECOND - 1) /
+				CORE_SECOND);
 	if (above == ABOVE_SYSTEMD)
 		logs_event(s->logs, LOGS_INFO, "supervisor.grace", &f, 1,
 			"stopping may take up to %lld s%s: give the unit TimeoutStopSec=%lld or "
-			"more",
-			seconds, cut, seconds);
+			"more%s",
+			seconds, cut, seconds, lock);
 	else
 		logs_event(s->logs, LOGS_INFO, "supervisor.grace", &f, 1,
 			"stopping may take up to %lld s%s: give the container that long (docker "
 			"run "
 			"--stop-timeout %lld, stop_grace_period: %llds, "
-			"terminationGracePeriodSeconds: %lld)",
-			seconds, cut, seconds, seconds, seconds);
+			"terminationGracePeriodSeconds: %lld)%s",
+			seconds, cut, seconds, seconds, seconds, lock);
 }

@@ -86,19 +86,34 @@ def _():
         command = {ACTOR} %(here)s/told stubborn
         ready = notify
         executor = candidate
-        stopwaitsecs = 3
+        stopwaitsecs = 8
     """, folder=where, start=False, prefix=NAMESPACE)
     one.start()
     one.wait_for("executor", 15)
     line = one.wait_log("supervisor.grace").string
-    contains(line, "docker run --stop-timeout 28, stop_grace_period: 28s, "
-             "terminationGracePeriodSeconds: 28)", "20 + 3 + 5 s")
+    contains(line, "docker run --stop-timeout 33, stop_grace_period: 33s, "
+             "terminationGracePeriodSeconds: 33)", "20 + 8 + 5 s")
+    contains(line, "the lock is free as soon as the executor has said `demoted` or has ended, "
+             "which may take 28 s", "20 + 8 s")
     equal(lock_row(one.path("lock.db"))["state"], 1, "state of the lock")
     begun = time.monotonic()
     os.kill(first_of(one.pid), signal.SIGTERM)
     wait_until(lambda: not lock_row(one.path("lock.db"))["state"], 5, "the lock to be free")
     check(one.alive, f"all was over after {time.monotonic() - begun:.1f} s: nothing was proven")
+    for number in (signal.SIGINT, signal.SIGINT):
+        os.kill(first_of(one.pid), number)
     one.wait_end(15)
+
+
+@test("as PID 1: -d is refused, with the way out")
+def _():
+    namespace()
+    one = Instance(TEXT.format(""), start=False)
+    done = subprocess.run([*NAMESPACE, BATON, "run", "-d", "-c", one.config, "-s", one.socket],
+                          capture_output=True, timeout=20, check=False)
+    equal((done.returncode, done.stdout), (2, b""), "exit status, output")
+    contains(done.stderr.decode(), "cannot go to the background as PID 1", "error")
+    contains(done.stderr.decode(), "leave -d out", "error")
 
 
 @test("as PID 1: a TERM that comes before there is a handler waits for it")
