@@ -90,6 +90,7 @@ def _():
     """, folder=where, start=False, prefix=NAMESPACE)
     one.start()
     one.wait_for("executor", 15)
+    wait_until(lambda: one.executor()["answered"], 5, "`promoted`: before it, its end is the demotion")
     line = one.wait_log("supervisor.grace").string
     contains(line, "docker run --stop-timeout 33, stop_grace_period: 33s, "
              "terminationGracePeriodSeconds: 33)", "20 + 8 + 5 s")
