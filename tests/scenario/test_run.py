@@ -511,8 +511,12 @@ def _():
     host, port = re.search(r"//\[(.*)\]:(\d+)", one.url()).groups()
     with socket.socket(socket.AF_INET6) as s:
         equal(s.connect_ex((host, int(port))), 0, f"a connection to {one.url()}")
-    with open(f"/proc/{one.worker('web:0')['pid']}/environ", encoding="utf-8") as f:
-        contains(f.read(), "--require", "NODE_OPTIONS of the preset")
+
+    def environment():
+        with open(f"/proc/{one.worker('web:0')['pid']}/environ", encoding="utf-8") as f:
+            return f.read()
+    wait_until(lambda: "NODE_OPTIONS=--require" in environment(), 5,       # once it is executed
+               "NODE_OPTIONS of the preset")
 
 
 @test("no file: workers, sockets, executor; the commands find it from its folder")
