@@ -8,8 +8,13 @@ that is not complete, no answer within TIMEOUT. One case is no failure and is co
 `reused`: a connection that has already carried an answer, and was idle since, is closed by the
 server before any byte of the answer to the next request. That is the race that every keep-alive
 client knows and RFC 9112, 9.3.1 has it retry (once, on a new connection, an idempotent method); the
-retry must succeed, and its latency counts from the first attempt. On a connection that is new, or
-after the first byte of an answer, a close is a failure.
+retry must succeed, and its latency counts from the first attempt. After the first byte of an answer
+a close is a failure.
+
+So it is on a connection that is new, but with UNREAD: some servers close, as they end, what they have
+accepted and not read yet (uvicorn 0.17 does: Server.shutdown() closes each connection that has no
+request). That is counted apart, as `unread`, and retried in the same way; it is for the caller to say
+how often it may happen.
 """
 
 import collections
@@ -79,9 +84,10 @@ class Connection:
 class Load:
     """load = Load(port); ...; load.stop(); load.failures, load.answered, load.worst(since)"""
 
-    def __init__(self, port, clients=8, rate=80):
+    def __init__(self, port, clients=8, rate=80, unread=False):
         self.port, self.period = port, clients / rate
         self.failures, self.answered, self.reused, self.closed = [], 0, 0, 0
+        self.may_be_unread, self.unread = unread, 0
         self.took = []  # (when it began, seconds)
         self.kinds = collections.Counter()
         self._ended, self._lock = False, threading.Lock()
@@ -139,11 +145,13 @@ class Load:
                 status, keeps = connection.ask()
             except Broken as e:
                 connection.close()
-                if e.begun or connection.answers == 0:
+                fresh = connection.answers == 0
+                if e.begun or (fresh and not self.may_be_unread):
                     raise
-                connection = None  # reused, idle, not a byte: the one retry
+                connection = None  # not a byte: the one retry
                 with self._lock:
-                    self.reused += 1
+                    self.unread += fresh
+                    self.reused += not fresh
                 continue
             if keeps:
                 return status, connection
@@ -170,6 +178,7 @@ class Load:
         return (f"{self.answered} answered ({self.kinds['new connection']} on new connections), "
                 f"{len(self.failures)} failed, {self.closed} kept connections closed while idle, "
                 f"{self.reused} while the next request was on its way (retried), "
+                f"{self.unread} accepted and closed unread (retried), "
                 f"worst {self.worst() * 1000:.0f} ms")
 
 
@@ -221,6 +230,48 @@ async def asgi(scope, receive, send):
 
 ready()
 '''
+# One that ends as a server should: what it has accepted it answers.
+STRICT_APP = '''
+import os, select, signal, socket, threading, time
+time.sleep(float(os.environ.get("BOOT", "0")))
+BODY = str(os.getpid()).encode()
+ending, wake = [], socket.socketpair()
+wake[1].setblocking(False)
+signal.signal(signal.SIGTERM, lambda *_: ending.append(1))
+signal.set_wakeup_fd(wake[1].fileno())
+listener = socket.socket(fileno=3)
+listener.setblocking(False)
+
+def serve(connection):
+    with connection:
+        connection.settimeout(10)
+        while True:
+            data = b""
+            while b"\\r\\n\\r\\n" not in data:
+                part = connection.recv(65536)
+                if not part:
+                    return
+                data += part
+            last = bool(ending) or b"connection: close" in data.lower()
+            connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\nConnection: %s\\r\\n\\r\\n%s" % (
+                len(BODY), b"close" if last else b"keep-alive", BODY))
+            if last:
+                return
+            while not select.select([connection], [], [], 0.05)[0]:
+                if ending:
+                    return
+
+name = os.environ["NOTIFY_SOCKET"]
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+    s.sendto(b"READY=1", "\\0" + name[1:] if name[0] == "@" else name)
+while not ending:
+    select.select([listener, wake[0]], [], [])
+    try:
+        connection, _ = listener.accept()
+    except BlockingIOError:
+        continue
+    threading.Thread(target=serve, args=(connection,)).start()
+'''
 NODE_APP = '''
 if (process.env.BROKEN) throw new Error('this version cannot start');
 const server = require('http').createServer((request, response) => response.end(String(process.pid)));
@@ -229,6 +280,6 @@ setTimeout(() => server.listen(Number(process.argv[2].split(':').pop())), 1000 *
 
 
 def write_apps(folder):
-    for name, text in (("app.py", PYTHON_APP), ("app.js", NODE_APP)):
+    for name, text in (("app.py", PYTHON_APP), ("app.js", NODE_APP), ("strict.py", STRICT_APP)):
         with open(os.path.join(folder, name), "w", encoding="ascii") as f:
             f.write(text)

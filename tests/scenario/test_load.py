@@ -24,6 +24,7 @@ SERVERS = {
                              "--worker-class gthread --threads 8 --keep-alive 30"),
     "uvicorn": ("uvicorn", f"{PYTHON} -m uvicorn app:asgi --no-access-log --header v:%d"),
     "node": ("node", "node app.js %%(listen_http)s %d"),
+    "strict": ("", f"{PYTHON} strict.py v%d"),      # nothing of it is excused
 }
 INI = """
     [baton]
@@ -31,7 +32,7 @@ INI = """
     listen = 127.0.0.1:0
     [program:web]
     command = {command}
-    preset = {preset}
+    {preset}
     directory = {folder}
     environment = PYTHONDONTWRITEBYTECODE="1"{more}
     workers = {workers}
@@ -43,7 +44,7 @@ INI = """
 def has(server):
     if server == "node":
         need("node")
-    elif os.system(f"{PYTHON} -c 'import {server}' 2>/dev/null") != 0:
+    elif server != "strict" and os.system(f"{PYTHON} -c 'import {server}' 2>/dev/null") != 0:
         skip(f"{PYTHON} has no module {server}")
 
 
@@ -70,6 +71,7 @@ class Site:
 
     def ini(self, where, more=None):
         preset, command = SERVERS[self.server]
+        preset = f"preset = {preset}" if preset else "ready = notify"
         return INI.format(command=command % self.version, preset=preset, folder=where,
                           more=self.more if more is None else more, workers=self.workers,
                           lines=self.lines)
@@ -78,7 +80,7 @@ class Site:
         self.one.wait_for("ready=web", 60)
         port = int(self.one.url().rsplit(":", 1)[1])
         wait_until(lambda: self.answers(port), 30, f"{self.server}: the first answer")
-        self.load = loads.Load(port, **how)
+        self.load = loads.Load(port, unread=self.server != "strict", **how)
         return self
 
     @staticmethod
@@ -185,6 +187,8 @@ def each(servers, run):
 
 def check_load(site):
     equal(site.load.failures, [], f"failed requests of {site.server}")
+    ended = len(re.findall(r"event=worker\.(?:stopped|died) ", site.one.log()))
+    check(site.load.unread <= ended, f"{site.load.unread} requests unread, {ended} workers ended")
     for kind in ("keep-alive", "new connection"):
         check(site.load.kinds[kind] > 50, f"{site.load.kinds[kind]} answers, {kind}: no load")
 
