@@ -166,6 +166,16 @@ static int map_table(struct supervisor *s, struct err *e)
 	return 0;
 }
 
+/* A slot keeps what its last process was: pid and id of one that is gone, maybe another's by now.
+ */
+static bool has_processes(const struct supervisor *s, const struct process *p)
+{
+	const struct worker *w = &s->core.workers[p->slot];
+
+	return w->used && p->id != 0 && w->id == p->id && p->pid > 0 &&
+	       (p->leader_alive || w->tree);
+}
+
 static int make_table_anew(struct supervisor *s, struct err *e)
 {
 	int old = s->lock.table_fd;
@@ -177,10 +187,14 @@ static int make_table_anew(struct supervisor *s, struct err *e)
 	for (int i = 0; i < s->process_slots; i++) {
 		const struct process *p = &s->processes[i];
 
-		if (p->id != 0 && p->pid > 0)
-			lock_table_set(s, p,
-				s->core.workers[i].settings->executor != EXECUTOR_NO ||
-					!s->config->keep_on_supervisor_death);
+		if (!has_processes(s, p))
+			continue;
+		lock_table_set(s, p,
+			s->core.workers[i].settings->executor != EXECUTOR_NO ||
+				!s->config->keep_on_supervisor_death);
+		if (p->leader_alive)
+			atomic_store(
+				&s->lock.table->entries[i].start_ticks, tree_start_ticks(p->pid));
 	}
 	atomic_store(&s->lock.table->epoch, s->lock.guard_epoch);
 	blind_former(s, old);

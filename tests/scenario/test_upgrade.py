@@ -355,6 +355,63 @@ def _():
     wait_until(lambda: not marked_processes(), 5, "everything gone")
 
 
+def guarded(instance):
+    """The pids in the table of the deadman: it kills them when the supervisor dies."""
+    for fd in os.listdir(f"/proc/{instance.pid}/fd"):
+        path = f"/proc/{instance.pid}/fd/{fd}"
+        with contextlib.suppress(OSError):
+            if os.readlink(path).startswith("/memfd:lock-table"):
+                with open(path, "rb") as f:
+                    data = f.read()
+                return sorted(pid for pid, _, _ in struct.iter_unpack("<iIQ", data[16:]) if pid)
+    raise Failed("no table of the deadman")
+
+
+@test("after workers have gone: the next version goes on, and its deadman knows who lives and nobody else")
+def _():
+    one = Instance("""
+        [baton]
+        [program:web]
+        command = sh -c "sleep 1000 & exec sleep 1000"
+        workers = 4
+        startsecs = 0
+        [program:once]
+        command = true
+        startsecs = 0
+        autorestart = no
+        [program:crash]
+        command = sh -c "kill -9 $$"
+        restart_backoff = 1h
+        restart_backoff_max = 1h
+        [program:rest]
+        command = sh -c "trap '' HUP; (trap '' TERM; exec sleep 1000) & exec sleep 1000"
+        stopwaitsecs = 20
+        startsecs = 0
+        [program:parked]
+        command = sleep 1000
+        startsecs = 0
+    """)
+    one.wait_for("ready=web")
+    one.cli("restart", "--rolling", "web", status=0)
+    one.cli("scale", "web", "2", status=0)
+    one.cli("stop", "parked", status=0)
+    wait_until(lambda: one.worker("once:0")["state"] == "exited" and
+               one.worker("crash:0")["state"] == "backoff", 10, "who ends by itself")
+    with one.control() as stop:
+        leader = one.worker("rest:0")["pid"]
+        stop.send("stop", targets=["rest"], wait=True)
+        wait_until(lambda: state_of(leader) is None, 5, "the end of a leader; its child is left")
+        live = sorted([w["pid"] for w in one.workers("web")] + [leader])
+        before = rows(one)
+        for to in (NEXT, BATON, NEXT):
+            upgrade(one, to)
+            equal(rows(one), before, "workers")
+            equal(guarded(one), live, "whom the deadman knows")
+    one.cli("scale", "web", "5", status=0)
+    one.kill()
+    wait_until(lambda: not marked_processes(), 5, "everything gone")
+
+
 @test("with a renewal in the keeper: answered by the old one, or unknown; the executor stays")
 def _():
     for to in (BATON, NEXT):
@@ -568,8 +625,8 @@ def _():
         wait_until(lambda: len({w["pid"] for w in one.workers("web")} - old - {None}) >= 2, 10)
         os.rename(one.path("env"), one.path("gone"))
         one.write("neither [section] nor key\n")
-        for _ in range(3):
-            upgrade(one)
+        for to in (BATON, NEXT, BATON, NEXT):
+            upgrade(one, to)
         check(waits.receive(20)["ok"], "wait for the rollout")
     one.wait_for("ready=web")
     equal({command_of(w["pid"]) for w in one.workers("web")}, {"sleep 2000"}, "commands")
