@@ -130,7 +130,8 @@ void load_check(struct loader *l);
 /* Why WORD, run in DIRECTORY, cannot be, or NULL. In l->scratch. */
 const char *load_not_runnable(
 	struct loader *l, const char *word, const char *directory, const char *path);
-void load_check_jobs(struct loader *l); /* load_check_job.c */
+void load_check_sockets(struct loader *l); /* load_check_socket.c */
+void load_check_jobs(struct loader *l);    /* load_check_job.c */
 void load_order(struct loader *l);
 
 /* The scope of a program's values: without an index (load time), or of worker INDEX with the texts

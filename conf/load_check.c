@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -318,36 +317,6 @@ static void check_program(struct loader *l, struct config_program *p)
 
 /* --- all of it ------------------------------------------------------------------------------- */
 
-static void check_socket_pair(
-	struct loader *l, const struct config_socket *a, const struct config_socket *b)
-{
-	bool same = a->family == b->family &&
-		    (a->family == AF_UNIX ? strcmp(a->path, b->path) == 0
-					  : a->port == b->port && a->port &&
-						    strcmp(a->host, b->host) == 0);
-
-	if (same)
-		errlist_addf(l->findings, false, b->place.file, b->place.line,
-			"[socket:%.100s] listen: the same address as [socket:%.100s] at %s:%d",
-			b->name, a->name, a->place.file, a->place.line);
-}
-
-/* O_NONBLOCK belongs to the listener: all that share it have what one of them asks for. */
-static void check_sharing(
-	struct loader *l, struct config_program *p, const struct config_program *q)
-{
-	for (size_t i = 0; i < p->socket_count * q->socket_count; i++) {
-		int a = p->sockets[i / q->socket_count], b = q->sockets[i % q->socket_count];
-
-		if (a == b && p->blocking_sockets && !q->blocking_sockets)
-			say(l, p, true, "sockets",
-				arena_printf(l->arena,
-					"'%.100s' is made to block for this server, and so for "
-					"[program:%.100s] too, which shares it: give each its own",
-					l->sockets[a].name, q->name));
-	}
-}
-
 static void check_own_file(struct loader *l, const char *key, const char *path)
 {
 	struct setting s = setting_key(l->data, SECTION_BATON, NULL, NULL, key);
@@ -414,14 +383,7 @@ void load_check(struct loader *l)
 		if (l->programs[i].executor != EXECUTOR_NO)
 			c->scheduler.enabled = true;
 	}
-	for (size_t i = 0; i < c->program_count; i++) {
-		for (size_t j = 0; l->programs[i].blocking_sockets && j < c->program_count; j++)
-			check_sharing(l, &l->programs[i], &l->programs[j]);
-	}
-	for (size_t i = 0; i < c->socket_count; i++) {
-		for (size_t j = 0; j < i; j++)
-			check_socket_pair(l, &l->sockets[j], &l->sockets[i]);
-	}
+	load_check_sockets(l);
 	check_directories(l);
 	check_own_user(l);
 	check_own_file(l, "logfile", c->logfile);

@@ -122,11 +122,11 @@ static void forget_variables(void)
 /* --- whose they are ------------------------------------------------------------------------ */
 static bool same_address(const struct given *g, const struct config_socket *c)
 {
-	char key[LISTENER_KEY_BYTES], any[64];
+	char key[ADDRESS_KEY_BYTES], any[64];
 
 	if (c->family != AF_UNIX && c->port == 0)
 		return false;
-	listener_key(c, key, sizeof key);
+	address_key(c, key, sizeof key);
 	if (strcmp(key, g->listener.text) == 0)
 		return true;
 	/* systemd's ListenStream=80 takes IPv4, too. */
@@ -170,7 +170,7 @@ static void take(struct supervisor *s, struct given *g, const struct config_sock
 	slot->listener = g->listener;
 	slot->listener.backlog = c->backlog;
 	snprintf(slot->name, sizeof slot->name, "%s", c->name);
-	listener_key(c, slot->key, sizeof slot->key);
+	address_key(c, slot->key, sizeof slot->key);
 	listener_set_nodelay(&slot->listener, c);
 	g->used = true;
 }

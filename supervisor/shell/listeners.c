@@ -18,9 +18,9 @@
 
 struct listener_slot *listeners_find(struct supervisor *s, const struct config_socket *c)
 {
-	char key[LISTENER_KEY_BYTES];
+	char key[ADDRESS_KEY_BYTES];
 
-	listener_key(c, key, sizeof key);
+	address_key(c, key, sizeof key);
 	for (size_t i = 0; i < s->listener_count; i++) {
 		if (strcmp(s->listeners[i].key, key) == 0)
 			return &s->listeners[i];
@@ -94,30 +94,33 @@ bool listeners_unapplied(
 /* --- opening ------------------------------------------------------------------------------- */
 static int open_new(struct listener_slot *slot, const struct config_socket *c, struct err *e)
 {
-	memset(slot, 0, sizeof *slot);
-	slot->watch = -1;
-	listener_key(c, slot->key, sizeof slot->key);
+	address_key(c, slot->key, sizeof slot->key);
 	snprintf(slot->name, sizeof slot->name, "%s", c->name);
 	if (listener_open(&slot->listener, c, e) < 0)
 		return err_prefix(e, "[socket:%s]", c->name);
 	return 0;
 }
 
-/* From here on nothing fails: those of C in its order, then those of the versions before. */
+/* From here on nothing fails: those of C in its order, then those of the versions before. Each slot
+ * once: two sections with one address are an error of the file (conf/load_check_socket.c). */
 static void exchange(struct supervisor *s, const struct config *c, struct listener_slot *next)
 {
-	size_t count = c->socket_count;
+	size_t count = 0, own;
 
 	for (size_t i = 0; i < c->socket_count; i++) {
 		struct listener_slot *old = listeners_find(s, &c->sockets[i]);
+		bool open = next[i].listener.fd >= 0;
 
-		if (old == NULL)
+		if (!open && old == NULL)
 			continue;
-		next[i] = *old;
-		old->key[0] = '\0';
-		if (next[i].announced)
-			adjust(s, &next[i], &c->sockets[i]);
+		next[count] = open ? next[i] : *old;
+		if (!open)
+			old->key[0] = '\0';
+		if (next[count].announced)
+			adjust(s, &next[count], &c->sockets[i]);
+		count++;
 	}
+	own = count;
 	for (size_t i = 0; i < s->listener_count; i++) {
 		if (s->listeners[i].key[0] != '\0')
 			next[count++] = s->listeners[i];
@@ -127,7 +130,7 @@ static void exchange(struct supervisor *s, const struct config *c, struct listen
 	s->listener_count = count;
 	if (s->loop == NULL)
 		return; /* early, as root; said and watched when that stage comes */
-	for (size_t i = 0; i < c->socket_count; i++)
+	for (size_t i = 0; i < own; i++)
 		announce(s, &s->listeners[i]);
 	listeners_watch(s);
 }
@@ -135,29 +138,26 @@ static void exchange(struct supervisor *s, const struct config *c, struct listen
 int listeners_open(struct supervisor *s, const struct config *c, struct err *e)
 {
 	struct listener_slot *next = calloc(c->socket_count + s->listener_count + 1, sizeof *next);
-	size_t i;
 	int rc = 0;
 
 	if (next == NULL)
 		return err_set(e, ERR_SYSTEM, "out of memory");
-	for (i = 0; i < c->socket_count; i++) {
+	for (size_t i = 0; i < c->socket_count; i++)
+		next[i].listener.fd = next[i].watch = -1;
+	for (size_t i = 0; i < c->socket_count && rc == 0; i++) {
 		struct listener_slot *old = listeners_find(s, &c->sockets[i]);
 
 		if (old != NULL)
 			listeners_mend_one(s, old);
 		else
 			rc = open_new(&next[i], &c->sockets[i], e);
-		if (rc != 0)
-			break;
 	}
 	if (rc == 0) {
 		exchange(s, c, next);
 		return 0;
 	}
-	while (i-- > 0) {
-		if (next[i].key[0] != '\0')
-			listener_close(&next[i].listener);
-	}
+	for (size_t i = 0; i < c->socket_count; i++)
+		listener_close(&next[i].listener);
 	free(next);
 	return rc;
 }

@@ -158,9 +158,11 @@ static int no_bind(const struct config_socket *s, const char *name, int why, str
 		if (pid == getpid())
 			return err_set(e, ERR_BUSY,
 				"cannot listen on %s: in use by pid %d, this supervisor itself: "
-				"addresses that overlap cannot be open at once, and the old one is "
-				"kept until its workers are replaced; choose another port, or "
-				"restart baton",
+				"two "
+				"addresses that overlap cannot be open at once; leave one out of "
+				"the file, or, if the other one is of the file before and kept "
+				"until its workers are replaced, choose another port or restart "
+				"baton",
 				name, (int)pid);
 		if (pid)
 			return err_set(e, ERR_BUSY,
@@ -329,37 +331,6 @@ static int open_unix(struct listener *l, const struct config_socket *s, struct e
 			unixsock_keep(l->path, l->device, l->inode, l->spare, sizeof(l->spare));
 	}
 	return 0;
-}
-
-/* --- what it is recognised by -------------------------------------------------------------------
- */
-
-/* The usual spellings of one address; names are not looked up. */
-static void canonical_host(const struct config_socket *s, char *buf, size_t bytes)
-{
-	const char *host = s->host;
-	unsigned char address[sizeof(struct in6_addr)];
-
-	if (strcasecmp(host, "localhost") == 0)
-		host = s->family == AF_INET6 ? "::1" : "127.0.0.1";
-	if (host[0] == '\0')
-		host = s->family == AF_INET6 ? "::" : "0.0.0.0";
-	if (inet_pton(s->family, host, address) != 1 ||
-		inet_ntop(s->family, address, buf, (socklen_t)bytes) == NULL)
-		snprintf(buf, bytes, "%s", host);
-}
-
-void listener_key(const struct config_socket *s, char *buf, size_t bytes)
-{
-	char host[LISTENER_KEY_BYTES / 2];
-
-	if (s->family == AF_UNIX) {
-		snprintf(buf, bytes, "unix:%s", s->path);
-		return;
-	}
-	canonical_host(s, host, sizeof(host));
-	snprintf(buf, bytes, s->family == AF_INET6 ? "%s%s[%s]:%d" : "%s%s%s:%d",
-		s->port == 0 ? s->name : "", s->port == 0 ? "=" : "", host, s->port);
 }
 
 /* --- interface ----------------------------------------------------------------------------------

@@ -5,9 +5,8 @@
 #ifndef BATON_SHELL_SOCKETS_H
 #define BATON_SHELL_SOCKETS_H
 
+#include "conf/address.h"
 #include "conf/config.h"
-
-#define LISTENER_KEY_BYTES 400
 
 struct listener {               /* no pointers: an upgrade in place writes it down */
 	int fd;                 /* -1 = closed; close-on-exec, O_NONBLOCK as bound by us */
@@ -31,9 +30,6 @@ int listener_open(struct listener *ret, const struct config_socket *s, struct er
  * socket, RET->fd = -1. */
 int listener_adopt(struct listener *ret, int fd);
 void listener_set_nodelay(const struct listener *l, const struct config_socket *s);
-/* What a listener for S is recognised by, whatever the spelling: two with one key cannot both be
- * open. A port that the kernel chooses belongs to the name of its section. */
-void listener_key(const struct config_socket *s, char *buf, size_t bytes);
 /* The host that must be looked up (conf/lookup.h) before it can be opened; "" = none. */
 const char *listener_name_to_ask(const struct config_socket *s);
 /* Remove the unix path if it is still ours; close. */

@@ -117,7 +117,7 @@ struct oom_counter {
 
 struct listener_slot { /* no pointers, and watch counts only in this process */
 	char name[128];
-	char key[LISTENER_KEY_BYTES]; /* what it is found by */
+	char key[ADDRESS_KEY_BYTES]; /* what it is found by */
 	struct listener listener;
 	bool announced;      /* said that it is open */
 	bool inherited;      /* made by who started us: its file is not ours */

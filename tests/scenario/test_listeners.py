@@ -211,6 +211,25 @@ def _():
     equal([s["listen"] for s in one.status()["sockets"]], ["%s:%d" % first], "sockets")
 
 
+@test("a second section with an address of the first: refused by its line, again and again; nothing changes")
+def _():
+    port = free_port()
+    for first, second, why in ((f":{port}", f"0.0.0.0:{port}", "the same address as [socket:http]"),
+                               (f"127.0.0.1:{port}", f"localhost:{port}", "the same address"),
+                               (f":{port}", f"[::]:{port}", "v6only = yes"),
+                               (f"127.0.0.1:{port}", f":{port}", "has every IPv4 address")):
+        one = instance(first)
+        before = pids(one)
+        web(one, first, more=f"[socket:more]\n        listen = {second}")
+        for _ in range(2):
+            r = one.cli("reload")
+            equal(r.status, 78, f"exit status of the reload: {r.err}")
+            contains(r.err, why, "why")
+        contains(baton("check", "-c", one.config, status=78).err, why, "what check says")
+        equal((pids(one), ask(("127.0.0.1", port))), (before, before[0]), "who is there")
+        one.stop()
+
+
 @test("mode, owner, nodelay, backlog change in place: no worker is replaced; v6only is told to need a restart")
 def _():
     one = instance("unix:%(here)s/web.sock", program="roll_on_reload = changed")

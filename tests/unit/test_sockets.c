@@ -440,16 +440,16 @@ static void test_privileged_port(void **state)
 static void key_is(int family, const char *host, int port, const char *expected)
 {
 	struct config_socket s = tcp(family, host, port);
-	char key[LISTENER_KEY_BYTES];
+	char key[ADDRESS_KEY_BYTES];
 
-	listener_key(&s, key, sizeof(key));
+	address_key(&s, key, sizeof(key));
 	assert_string_equal(key, expected);
 }
 
 static void test_keys(void **state)
 {
 	struct config_socket s = unix_path("/run/web.sock");
-	char key[LISTENER_KEY_BYTES];
+	char key[ADDRESS_KEY_BYTES];
 
 	(void)state;
 	key_is(AF_INET, "", 80, "0.0.0.0:80");
@@ -459,7 +459,7 @@ static void test_keys(void **state)
 	key_is(AF_INET6, "0:0::1", 80, "[::1]:80");
 	key_is(AF_INET, "example.org", 80, "example.org:80");
 	key_is(AF_INET, "127.0.0.1", 0, "web=127.0.0.1:0");
-	listener_key(&s, key, sizeof(key));
+	address_key(&s, key, sizeof(key));
 	assert_string_equal(key, "unix:/run/web.sock");
 }
 
