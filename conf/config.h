@@ -130,6 +130,7 @@ struct config_program {
 	size_t exitcode_count;
 	int stopsignal;
 	int64_t stopwaitsecs_ns;
+	bool stop_raised; /* ... above the preset's, by an option of the command */
 	bool stopasgroup, killasgroup, kill_tree; /* native: kill_tree = true */
 	enum config_on_end on_fatal, on_exit;
 	int64_t fatal_retry_ns; /* 0 = never */

@@ -104,6 +104,8 @@ static const char *computed_program(struct walk *w, const char *key)
 		return p->health_text;
 	if (strcmp(key, "probe") == 0)
 		return p->probe ? "yes" : "no";
+	if (strcmp(key, "stopwaitsecs") == 0 && p->stop_raised)
+		return duration(w, p->stopwaitsecs_ns);
 	if (strcmp(key, "killasgroup") == 0)
 		return p->killasgroup ? "true" : "false";
 	if (strcmp(key, "handoff_timeout") == 0)

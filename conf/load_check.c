@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +12,8 @@
 #include "conf/preset.h"
 #include "conf/units.h"
 #include "conf/words.h"
+
+#define MOST_GRACE 86000 /* seconds: stopwaitsecs has a day at most */
 
 static struct setting get(struct loader *l, const struct config_program *p, const char *key)
 {
@@ -214,11 +217,59 @@ static void check_command_words(
 	}
 }
 
-static void check_preset(
+/* Above the grace that the command gives the server: what it still waits for is not killed. */
+static void check_grace(struct loader *l, struct config_program *p, const struct config_worker *w)
+{
+	const char *option = p->raw->preset->grace_option;
+	const char *value = option ? preset_option(w->argv + 1, option) : NULL;
+	char *end, buf[32];
+	double seconds = value ? strtod(value, &end) : 0;
+	int64_t grace_ns, enough_ns;
+
+	if (!value || end == value || *end || !(seconds > 0 && seconds <= MOST_GRACE))
+		return;
+	grace_ns = ((int64_t)seconds + ((double)(int64_t)seconds < seconds)) * UNITS_SECOND_NS;
+	enough_ns = grace_ns + 5 * UNITS_SECOND_NS;
+	if (get(l, p, "stopwaitsecs").source != SOURCE_FILE) {
+		p->stop_raised = p->stopwaitsecs_ns < enough_ns;
+		p->stopwaitsecs_ns = p->stop_raised ? enough_ns : p->stopwaitsecs_ns;
+	} else if (p->stopwaitsecs_ns <= grace_ns) {
+		say(l, p, true, "stopwaitsecs",
+			arena_printf(&l->scratch,
+				"is not above the server's own grace (%s %.20s): it is killed with "
+				"requests unanswered; leave it out, or write %s",
+				option, value, units_print_duration(enough_ns, buf, sizeof(buf))));
+	}
+}
+
+/* It unlinks, as it ends, the path that it was told in FPM_SOCKETS. */
+static void check_fpm_sockets(
 	struct loader *l, const struct config_program *p, const struct config_worker *w)
 {
+	const char *told = worker_variable(w, "FPM_SOCKETS");
+
+	if (p->raw->preset->variable != PRESET_FPM_SOCKETS || !told)
+		return;
+	for (size_t i = 0; i < p->socket_count; i++) {
+		const struct config_socket *s = &l->config->sockets[p->sockets[i]];
+		const char *path = s->path;
+
+		if (s->family == AF_UNIX && strstr(told, arena_printf(&l->scratch, "%s=", path)))
+			say(l, p, true, "sockets",
+				arena_printf(&l->scratch,
+					"php-fpm removes '%.200s' whenever a worker ends, and "
+					"until baton has put it back connections are refused; give "
+					"it another name to remove: 'listen = %.200s.fpm' in its "
+					"own file, and here 'environment = FPM_SOCKETS="
+					"\"%.200s.fpm=%%(fd_%.60s)d\"'",
+					path, path, path, s->name));
+	}
+}
+
+static void check_preset(struct loader *l, struct config_program *p, const struct config_worker *w)
+{
 	const struct preset *preset = p->raw->preset;
-	const char *wrapper, *missing, *drops;
+	const char *wrapper, *missing, *drops, *background;
 
 	if (!preset || !w->argv)
 		return;
@@ -232,7 +283,16 @@ static void check_preset(
 	drops = preset_drops_requests(&l->scratch, preset, w->argv, directory_of(l, w));
 	if (drops)
 		say(l, p, true, "command", drops);
-	wrapper = preset_wrapper(preset, w->argv);
+	check_grace(l, p, w);
+	check_fpm_sockets(l, p, w);
+	background = preset_background(preset, w->argv);
+	if (background)
+		say(l, p, true, "command",
+			arena_printf(&l->scratch,
+				"with '%s' %s leaves the foreground, and its end is taken for a "
+				"failure: take it out",
+				background, p->preset));
+	wrapper = preset_wrapper(&l->scratch, preset, w->argv);
 	if (wrapper)
 		say(l, p, true, "command",
 			arena_printf(&l->scratch,
@@ -287,22 +347,27 @@ static void check_worker(struct loader *l, struct config_program *p)
 	arena_release(&l->scratch);
 }
 
+/* After check_worker: the command may have raised it. */
+static void check_stop_time(struct loader *l, const struct config_program *p)
+{
+	struct setting s = get(l, p, "stopwaitsecs");
+	char stop[32], whole[32];
+
+	if (p->stopwaitsecs_ns > l->config->shutdown_timeout_ns)
+		load_report(l, true, p->raw->ini, &s,
+			"%s is longer than shutdown_timeout (%s): a shutdown kills it earlier",
+			units_print_duration(p->stopwaitsecs_ns, stop, sizeof(stop)),
+			units_print_duration(l->config->shutdown_timeout_ns, whole, sizeof(whole)));
+}
+
 static void check_program(struct loader *l, struct config_program *p)
 {
 	struct setting name = get(l, p, "process_name");
-	char stop[32], whole[32];
 
 	if (!l->native && p->workers > 1 && !strstr(name.text, "%(process_num)"))
 		load_report(l, false, p->raw->ini, &name,
 			"must have %%(process_num) in it when numprocs is above 1");
 	check_executor(l, p);
-	if (p->stopwaitsecs_ns > l->config->shutdown_timeout_ns) {
-		struct setting s = get(l, p, "stopwaitsecs");
-		load_report(l, true, p->raw->ini, &s,
-			"%s is longer than shutdown_timeout (%s): a shutdown kills it earlier",
-			units_print_duration(p->stopwaitsecs_ns, stop, sizeof(stop)),
-			units_print_duration(l->config->shutdown_timeout_ns, whole, sizeof(whole)));
-	}
 	if (p->max_age_jitter_ns > 0 && p->max_age_ns == 0)
 		say(l, p, true, "max_age_jitter", "has no effect without 'max_age'");
 	if (p->restart_backoff_ns > p->restart_backoff_max_ns)
@@ -313,6 +378,7 @@ static void check_program(struct loader *l, struct config_program *p)
 		get(l, p, "ready_timeout").source == SOURCE_FILE)
 		say(l, p, true, "ready_timeout", "is shorter than startsecs and does not count");
 	check_worker(l, p);
+	check_stop_time(l, p);
 }
 
 /* --- all of it ------------------------------------------------------------------------------- */

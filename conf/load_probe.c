@@ -14,6 +14,8 @@
 #include "conf/units.h"
 #include "conf/words.h"
 
+static const struct config_probe by_time = {.kind = PROBE_STARTSECS, .text = "startsecs"};
+
 static struct setting get(struct loader *l, const struct config_program *p, const char *key)
 {
 	return setting_key(l->data, SECTION_PROGRAM, p->raw->ini, p->raw->preset, key);
@@ -73,7 +75,6 @@ static void set_ready(struct config_program *p, const struct config_probe *ready
 
 void load_probes(struct loader *l, struct config_program *p)
 {
-	static const struct config_probe by_time = {.kind = PROBE_STARTSECS, .text = "startsecs"};
 	struct setting ready_setting, health_setting, wanted = get(l, p, "probe");
 	struct config_probe ready, health;
 	bool given = false, no;
@@ -87,6 +88,10 @@ void load_probes(struct loader *l, struct config_program *p)
 	no = wanted.source == SOURCE_FILE && !given;
 	if (ready_setting.source == SOURCE_PRESET && ready.own && (p->socket_count == 0 || no))
 		ready = by_time; /* where it listens, and with what, is the command's business */
+	else if (ready_setting.source == SOURCE_PRESET && p->socket_count > 0 &&
+		 p->raw->preset->ready_with_sockets)
+		(void)probe_parse(
+			l->arena, p->raw->preset->ready_with_sockets, false, &ready, NULL);
 	set_ready(p, &ready);
 	p->health = health.kind != PROBE_NONE;
 	p->health_text = health.text;
@@ -225,14 +230,43 @@ static const char *uvicorn_is_silent(const struct config_worker *w)
 	return NULL;
 }
 
+/* Its parent says that it runs before any child has loaded the application. */
+static void check_uvicorn_parent(
+	struct loader *l, struct config_program *p, const struct config_worker *w)
+{
+	const char *workers = preset_option(w->argv, "--workers");
+	const char *reload = variable(w, "UVICORN_RELOAD"), *why = NULL;
+	bool on = false;
+
+	if (strcmp(p->preset, "uvicorn") != 0)
+		return;
+	if (preset_option(w->argv, "--reload") ||
+		(reload && units_boolean(reload, &on, NULL) == 0 && on))
+		why = "--reload";
+	else if (workers && atoi(workers) > 1)
+		why = "--workers";
+	if (!why)
+		return;
+	if (get(l, p, "ready").source == SOURCE_PRESET)
+		set_ready(p, &by_time);
+	say(l, p, true, "command",
+		arena_printf(&l->scratch,
+			"with %s a parent of uvicorn's own stands in front of it, and says that "
+			"it runs before the application is loaded%s; take it out, and write "
+			"'workers = N' here for more workers",
+			why, p->ready == READY_STARTSECS ? ": readiness is startsecs alone" : ""));
+}
+
 /* A preset's way of telling that this command's server does not have. */
 static void check_preset_ready(
 	struct loader *l, struct config_program *p, const struct config_worker *w)
 {
-	static const struct config_probe by_time = {.kind = PROBE_STARTSECS, .text = "startsecs"};
 	const char *silent;
 
-	if (!w->argv || !p->raw->preset || get(l, p, "ready").source != SOURCE_PRESET)
+	if (!w->argv || !p->raw->preset)
+		return;
+	check_uvicorn_parent(l, p, w);
+	if (p->ready == READY_STARTSECS || get(l, p, "ready").source != SOURCE_PRESET)
 		return;
 	/* Not every php-fpm was built with it. */
 	if (p->ready == READY_NOTIFY && !program_contains(l, w, "sd_notify"))

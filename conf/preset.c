@@ -22,7 +22,8 @@ static const struct config_pair term_tcp_settings[] = {
 	{"ready", "tcp"},
 	{NULL, NULL},
 };
-/* It takes one descriptor only; it prints this once it accepts. */
+/* It takes one descriptor only; it prints this once it accepts, and names the socket when that is
+ * one that was passed. */
 static const struct config_pair uvicorn_settings[] = {
 	{"stopsignal", "TERM"},
 	{"stopwaitsecs", "35s"},
@@ -82,6 +83,9 @@ static const char *const gunicorn_bind[] = {"-b", "--bind", NULL};
 static const char *const uvicorn_bind[] = {"--fd", "--uds", "--host", "--port", NULL};
 static const char *const puma_bind[] = {"-b", "--bind", "-p", "--port", NULL};
 static const char *const unicorn_bind[] = {"-l", "--listen", "-o", "--host", "-p", "--port", NULL};
+/* of gunicorn, unicorn, php-fpm */
+static const char *const dash_d[] = {"-D", "--daemon", "--daemonize", NULL};
+static const char *const uwsgi_background[] = {"-d", "--daemonize", "--daemonize2", NULL};
 static const char *const uwsgi_bind[] = {"-s", "--socket", "--uwsgi-socket", "--http",
 	"--http-socket", "--http11-socket", "--https", "--https-socket", "--fastcgi-socket",
 	"--scgi-socket", NULL};
@@ -89,6 +93,12 @@ static const char *const uwsgi_bind[] = {"-s", "--socket", "--uwsgi-socket", "--
 /* baton's workers are the workers: each server has one. */
 static const struct preset_words gunicorn_words[] = {
 	{.unless = {"-w", "--workers"}, .words = {"-w", "1"}},
+	{.words = {NULL}},
+};
+/* More than one, also by WEB_CONCURRENCY, and it says that it runs before the application is
+ * loaded. */
+static const struct preset_words uvicorn_words[] = {
+	{.unless = {"--workers"}, .words = {"--workers", "1"}},
 	{.words = {NULL}},
 };
 static const struct preset_words hypercorn_words[] = {
@@ -134,6 +144,8 @@ static const struct preset presets[] = {
 		.no_listen_variables = true,
 		.unlinks_sockets = true,
 		.bind_options = gunicorn_bind,
+		.background = dash_d,
+		.grace_option = "--graceful-timeout",
 		.words = gunicorn_words,
 		.listen = {"--bind", "fd://%zu"}},
 	{.name = "uvicorn",
@@ -146,12 +158,16 @@ static const struct preset presets[] = {
 		.signals = uvicorn_signals,
 		.most_sockets = 1,
 		.bind_options = uvicorn_bind,
+		.grace_option = "--timeout-graceful-shutdown",
+		.ready_with_sockets = "log:Uvicorn running on socket",
+		.words = uvicorn_words,
 		.listen = {"--fd", "%zu"}},
 	{.name = "hypercorn",
 		.settings = slow_term_settings,
 		.environment = python_environment,
 		.signals = hypercorn_signals,
 		.bind_options = gunicorn_bind,
+		.grace_option = "--graceful-timeout",
 		.words = hypercorn_words,
 		.listen = {"--bind", "fd://%zu"}},
 	{.name = "puma",
@@ -162,13 +178,16 @@ static const struct preset presets[] = {
 	{.name = "unicorn",
 		.settings = unicorn_settings,
 		.signals = unicorn_signals,
-		.bind_options = unicorn_bind},
+		.bind_options = unicorn_bind,
+		.background = dash_d},
 	{.name = "uwsgi",
 		.settings = slow_term_settings,
 		.environment = python_environment,
 		.signals = uwsgi_signals,
 		.no_listen_variables = true,
 		.bind_options = uwsgi_bind,
+		.background = uwsgi_background,
+		.grace_option = "--worker-reload-mercy",
 		.words = uwsgi_words,
 		.listen = {"--http-socket", "fd://%zu"},
 		.listen_with = {"--protocol", "--socket"}},
@@ -188,6 +207,7 @@ static const struct preset presets[] = {
 		.settings = php_fpm_settings,
 		.signals = php_fpm_signals,
 		.words = php_fpm_words,
+		.background = dash_d,
 		.no_probe = "php-fpm takes only sockets that its own file names with 'listen': "
 			    "use 'exec:COMMAND'",
 		.blocking_sockets = true,

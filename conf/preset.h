@@ -39,6 +39,9 @@ struct preset {
 	bool unlinks_sockets;     /* it removes a unix socket that was given to it */
 	const char *no_probe; /* why it can take no listener beside its sockets, and the way out */
 	const char *const *bind_options; /* what must not stand beside `sockets` */
+	const char *const *background;   /* options by which it leaves the foreground */
+	const char *grace_option;        /* its own grace, in seconds */
+	const char *ready_with_sockets;  /* instead of the setting's */
 	const struct preset_words *words;
 	const char *listen[2];      /* option and value, for each socket; %zu is the descriptor */
 	const char *listen_with[2]; /* with this option, another option than listen[0] */
@@ -69,7 +72,11 @@ const char *preset_missing(struct arena *a, const struct preset *p, size_t socke
 const char *preset_drops_requests(
 	struct arena *a, const struct preset *p, char *const *argv, const char *directory);
 /* The program in front of the server that keeps sockets and signals from it ("npm"), or NULL. */
-const char *preset_wrapper(const struct preset *p, char *const *argv);
+const char *preset_wrapper(struct arena *a, const struct preset *p, char *const *argv);
+/* Why `sh -c` in front of the server keeps the APPENDED words, or more, from it; or NULL. */
+const char *preset_shell(char *const *argv, size_t appended);
+/* The option in ARGV by which the server would leave the foreground, or NULL. */
+const char *preset_background(const struct preset *p, char *const *argv);
 /* The bind option in ARGV that would compete with `sockets`, or NULL. */
 const char *preset_own_bind(const struct preset *p, char *const *argv);
 

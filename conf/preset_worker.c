@@ -50,14 +50,11 @@ const char *preset_own_bind(const struct preset *p, char *const *argv)
 	return NULL;
 }
 
-const char *preset_wrapper(const struct preset *p, char *const *argv)
+const char *preset_background(const struct preset *p, char *const *argv)
 {
-	const char *slash = argv[0] ? strrchr(argv[0], '/') : NULL;
-	const char *name = slash ? slash + 1 : argv[0];
-
-	for (const char *const *w = p->wrappers; name && w && *w; w++) {
-		if (strcmp(name, *w) == 0)
-			return *w;
+	for (const char *const *o = p->background; o && *o; o++) {
+		if (preset_option(argv + 1, *o))
+			return *o;
 	}
 	return NULL;
 }

@@ -283,6 +283,12 @@ static void append_preset(struct worker_build *b, const struct setting *s)
 				p->preset));
 	more = preset_arguments(b->arena, p->raw->preset, b->worker->argv,
 		p->socket_count + p->probe, p->ready == READY_LOG, &more_count);
+	if (b->findings && !preset_wrapper(b->arena, p->raw->preset, b->worker->argv)) {
+		const char *shell = preset_shell(b->worker->argv, more_count);
+
+		if (shell)
+			report(b, s, true, shell);
+	}
 	while (b->worker->argv[count])
 		count++;
 	argv = arena_zero(b->arena, (count + more_count + 1) * sizeof(*argv));

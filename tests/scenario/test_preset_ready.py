@@ -102,7 +102,7 @@ def rows(where, ports):
         check=False).returncode == 0
     all_of_them = [
         ("gunicorn", "gunicorn app:application", shutil.which("gunicorn"), "tcp"),
-        ("uvicorn", "uvicorn app:asgi", shutil.which("uvicorn"), "log:Uvicorn running on"),
+        ("uvicorn", "uvicorn app:asgi", shutil.which("uvicorn"), "log:Uvicorn running on socket"),
         ("hypercorn", "hypercorn app:asgi", shutil.which("hypercorn"), "tcp"),
         ("puma", "puma", shutil.which("puma"), "tcp"),
         ("unicorn", "unicorn config.ru", shutil.which("unicorn"), "tcp"),
@@ -133,14 +133,15 @@ def _():
     check(found, "no server is installed")
     ini = "[baton]\n"
     for preset, command, _ in found:
-        # Without startsecs: it must not be time that makes them ready.
+        # Without startsecs: it must not be time that makes them ready. And with the variable by which
+        # several of them start processes of their own.
         ini += f"""[socket:{preset}]
 listen = 127.0.0.1:{ports.get(preset, 0)}
 [program:{preset}]
 preset = {preset}
 command = {command}
 directory = {where}
-environment = PYTHONDONTWRITEBYTECODE="1",HOME="{where}"
+environment = PYTHONDONTWRITEBYTECODE="1",HOME="{where}",WEB_CONCURRENCY="2"
 sockets = {preset}
 startsecs = 100ms
 stopwaitsecs = 8s

@@ -295,6 +295,82 @@ def _():
     equal(len(set(others.values())), 3, f"ports of their own: {others}")
 
 
+NODE_SOCKETS = '''
+const http = require('http');
+const fs = require('fs');
+const serve = (name, ...where) => http.createServer((request, response) => {
+  if (request.url !== '/slow') return response.end(name);
+  fs.writeFileSync('slow', '');
+  setTimeout(() => response.end(name), 700);
+}).listen(...where);
+const [mode, port] = process.argv.slice(2);
+if (mode === 'one') serve('one', Number(port));
+if (mode === 'own') process.once('SIGTERM', () => server.close(() => process.exit(0)));
+const server = mode === 'own' && serve('own', {port});
+if (mode === 'each') { serve('v6', {port, host: '::1'}); serve('v4', Number(port), '127.0.0.1'); }
+if (mode === 'path') serve('path', './app.sock');
+'''
+
+
+@test("node: all sockets of one port are served, in flight as well; each host its own; a relative path")
+def _():
+    need("node")
+    where = folder()
+    write(where, "app.js", NODE_SOCKETS)
+    ports = {mode: free_port() for mode in ("one", "own", "each")}
+    text = "[baton]\n"
+    for mode, port in ports.items():
+        text += f"""[socket:{mode}4]
+listen = 127.0.0.1:{port}
+[socket:{mode}6]
+listen = [::1]:{port}
+[program:{mode}]
+preset = node
+command = node app.js {mode} {port}
+directory = {where}
+sockets = {mode}4 {mode}6
+"""
+    text += f"""[socket:path]
+listen = unix:{where}/app.sock
+[program:path]
+preset = node
+command = node app.js path
+directory = {where}
+sockets = path
+"""
+    one = Instance(text, folder=where, start=False)
+    try:
+        one.start()
+    except Failed:
+        skip("this machine has no IPv6")
+    for mode in (*ports, "path"):
+        one.wait_for(f"ready={mode}", 15)
+    for mode, port in ports.items():
+        for host, name in (("127.0.0.1", "v4"), ("[::1]", "v6")):
+            equal(http_answer(f"{host}:{port}", "/", 5), name if mode == "each" else mode,
+                  f"{mode} at {host}")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(5)
+        s.connect(os.path.join(where, "app.sock"))
+        s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        check(s.makefile("rb").read().endswith(b"path"), "the answer at the path")
+    results, slow = {}, os.path.join(where, "slow")
+    for mode in ("one", "own"):     # each stops while its second socket has a request
+        def ask(mode=mode):
+            try:
+                results[mode] = http_answer(f"[::1]:{ports[mode]}", "/slow", 10)
+            except Exception as e:  # told below
+                results[mode] = repr(e)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        wait_until(lambda: os.path.exists(slow), 5, "a slow request")
+        one.cli("stop", mode, status=0)
+        thread.join(10)
+        os.unlink(slow)
+    equal(results, {"one": "one", "own": "own"}, "requests in flight on the second socket")
+    one.stop(timeout=20)
+
+
 def read(path):
     try:
         with open(path, encoding="ascii") as f:
@@ -372,6 +448,48 @@ def _():
     write(where, "fpm.conf", "[global]\n[www]\nlisten = 80\n")
     result = baton("check", "-c", one.config)
     check("process_control_timeout" in result.out + result.err, result)
+
+
+@test("php-fpm: a unix socket that it removes as it ends; with another name to remove none is refused")
+def _():
+    found = sorted(f"/usr/sbin/{name}" for name in os.listdir("/usr/sbin")
+                   if re.match(r"php-fpm[0-9.]*$", name))
+    fpm = found[-1] if found else need("php-fpm")
+    where = folder()
+    os.chmod(where, 0o777)
+    path = os.path.join(where, "s")
+    write(where, "fpm.conf", FPM_CONF.format(address=path, user="nobody"))
+    ini = INI.format(preset="php-fpm", command=f"{fpm} -y {where}/fpm.conf", folder=where,
+                     listen=f"unix:{path}").replace("environment =", "startsecs = 300ms\n    environment =")
+    one = Instance(ini, folder=where, start=False)
+    said = baton("check", "-c", one.config)
+    check(f"php-fpm removes '{path}'" in said.err, f"what check says: {said}")
+    # What it says is done:
+    way = re.search(r"FPM_SOCKETS=\"\S+\"", said.err)[0]
+    write(where, "fpm.conf", FPM_CONF.format(address=path + ".fpm", user="nobody"))
+    one.write(ini.replace("environment =", f"environment = {way},"))
+    equal(baton("check", "-c", one.config, status=0).err, "", "what check says of its own way out")
+    one.start()
+    one.wait_for("ready=web", 15)
+    wrong, good, ending = [], [], threading.Event()
+
+    def load():
+        while not ending.is_set():
+            try:
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.connect(path)
+                good.append(1)
+            except OSError as e:
+                wrong.append(repr(e))
+    thread = threading.Thread(target=load)
+    thread.start()
+    one.cli("restart", "--rolling", "web", status=0)
+    ending.set()
+    thread.join()
+    equal(wrong[:3], [], "connections that were refused")
+    check(len(good) > 100, f"{len(good)} connections")
+    one.stop(timeout=20)
+    check(not os.path.exists(path), "its socket was left")
 
 
 @test("go: a program that takes LISTEN_FDS")

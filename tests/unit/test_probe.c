@@ -215,7 +215,8 @@ static void test_program(void **state)
 	loaded(WEB "preset = gunicorn\nsockets=a\nready=startsecs\n", READY_STARTSECS, false, false,
 		"startsecs");
 	loaded(WEB "preset = uvicorn\nsockets=a\n", READY_LOG, false, false,
-		"log:Uvicorn running on");
+		"log:Uvicorn running on socket");
+	loaded(WEB "preset = uvicorn\n", READY_LOG, false, false, "log:Uvicorn running on");
 	loaded(WEB "preset = php-fpm\nsockets=a\n", READY_STARTSECS, false, false, "startsecs");
 	loaded(WEB "preset = go\nsockets=a\n", READY_STARTSECS, false, false, "startsecs");
 }

@@ -187,7 +187,7 @@ static void test_presets(void **state)
 	arguments(GUNICORN " -w2 app:app\npreset = gunicorn\n", "./gunicorn -w2 app:app");
 	arguments(SOCKETS "[program:web]\ncommand = ./uvicorn app:app\npreset = uvicorn\n"
 			  "sockets = b\n",
-		"./uvicorn app:app --fd 3");
+		"./uvicorn app:app --workers 1 --fd 3");
 }
 
 /* The command and one variable of another server, with the sockets' addresses as they are bound. */
