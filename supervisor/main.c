@@ -57,7 +57,7 @@ static const struct cli_command commands[] = {
 	 "\nPrints what it waits for.", FIND | CLI_BIT(NOW) | CLI_BIT(NO_WAIT), 0, 0},
 	{"upgrade", cli_upgrade, "re-execute the supervisor in place",
 	 "[BINARY]\nWorkers, sockets, lock and pid stay. Without BINARY: the path it was started by.",
-	 FIND | CLI_BIT(NO_WAIT), 0, 1},
+	 FIND | CLI_BIT(NO_WAIT) | CLI_BIT(JSON), 0, 1},
 	{"handoff", cli_handoff, "move the baton to another worker",
 	 "[WORKER]\nWithout WORKER another ready worker is chosen.",
 	 FIND | CLI_BIT(AWAY) | CLI_BIT(NO_WAIT), 0, 1},

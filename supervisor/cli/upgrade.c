@@ -30,7 +30,11 @@ int cli_upgrade(struct cli *c)
 	json_t *result = NULL;
 	int rc = cli_request(c, request(c), PATIENCE_MS, &result);
 
-	if (rc == 0 && cli_has(c, OPTION_NO_WAIT))
+	if (rc == 0 && cli_has(c, OPTION_NO_WAIT) && cli_has(c, OPTION_JSON))
+		json_object_set_new(result, "begun", json_true());
+	if (rc == 0 && cli_has(c, OPTION_JSON))
+		rc = output_json(result);
+	else if (rc == 0 && cli_has(c, OPTION_NO_WAIT))
 		printf("begun\n");
 	else if (rc == 0)
 		printf("upgraded in place: %s -> %s (pid %lld), the supervisor stood still for "

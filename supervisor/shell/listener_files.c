@@ -1,6 +1,7 @@
 /*
- * The files of UNIX listeners: watched (inotify, on the socket itself: a busy folder costs nothing)
- * and brought back when a child, a clean-up job or a person removes, replaces or renames them.
+ * The files of UNIX listeners: watched (inotify, on the socket and on its folder, not on what else is
+ * in that: a busy folder costs nothing) and brought back when a child, a clean-up job or a person
+ * removes, replaces or renames them.
  *
  * A listener keeps a second, hidden name of its file beside it. From that the path comes back as
  * the same socket: nobody has to be replaced and no connection is lost. Only when both names are
@@ -18,6 +19,7 @@
 #include "supervisor/shell/state.h"
 
 #define SOCKET_EVENTS (IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_DONT_FOLLOW)
+#define FOLDER_EVENTS (IN_MOVE_SELF | IN_DELETE_SELF | IN_ONLYDIR)
 #define RETRY_NS      (5 * CORE_SECOND)
 #define REOPEN_NS     (60 * CORE_SECOND) /* a worker that removes it as it ends is no endless roll */
 
@@ -170,6 +172,19 @@ static bool begin(struct supervisor *s)
 	return s->socket_inotify_watch != NULL;
 }
 
+/* Not the socket is told when its folder is renamed. Where that cannot be watched (a folder that
+ * may not be read) the socket's own watch must do. */
+static void watch_folder(struct supervisor *s, const struct listener *l)
+{
+	char folder[sizeof l->path];
+	const char *slash = strrchr(l->path, '/');
+
+	snprintf(folder, sizeof folder, "%.*s", slash != NULL ? (int)(slash - l->path) : 1,
+		slash != NULL ? l->path : ".");
+	if (folder[0] != '\0') /* the root folder stays */
+		(void)inotify_add_watch(s->socket_inotify_fd, folder, FOLDER_EVENTS);
+}
+
 void listeners_watch(struct supervisor *s)
 {
 	for (size_t i = 0; i < s->listener_count; i++) {
@@ -181,8 +196,10 @@ void listeners_watch(struct supervisor *s)
 		if (begin(s))
 			slot->watch = inotify_add_watch(
 				s->socket_inotify_fd, slot->listener.path, SOCKET_EVENTS);
-		if (slot->watch > 0)
+		if (slot->watch > 0) {
+			watch_folder(s, &slot->listener);
 			continue;
+		}
 		logs_event(s->logs, LOGS_WARNING, "socket.unwatched", NULL, 0,
 			"[socket:%s]: '%s' cannot be watched (inotify): %s; whether it was removed "
 			"is seen at a reload and when a worker starts",

@@ -152,6 +152,7 @@ static void keeper_readable(void *context, unsigned events)
 	if (r.op == KEEPER_SETTINGS || r.id != l->sent_id)
 		return;
 	r.text[sizeof r.text - 1] = '\0';
+	l->keeper_cut = false;
 	keep_view(s, &r);
 	fill_view(s, &r.view, &l->answer.view);
 	l->answer.floor_failed = r.floor_failed;
@@ -402,6 +403,7 @@ static void keeper_resume(struct supervisor *s, bool same_protocol)
 	}
 	if (l->sent_id != 0) {
 		helper_kill(&l->keeper); /* what it has begun may be done or not */
+		l->keeper_cut = true;
 		post_failure(s, OUTCOME_UNKNOWN, "the upgrade in place came between");
 	}
 	helper_close(&l->keeper);

@@ -323,6 +323,10 @@ static void report_remark(struct supervisor *s, const struct action *a)
 	report_lock_view(s, who, sizeof who);
 	if (strcmp(r, "held-elsewhere") == 0) {
 		report_held(s);
+	} else if (strcmp(r, "unavailable") == 0 && s->lock.keeper_cut) {
+		lock_event(s, LOGS_INFO, "lock.interrupted",
+			"the upgrade in place came between a request and its answer: the lock "
+			"database is asked again");
 	} else if (strcmp(r, "unavailable") == 0) {
 		snprintf(text, sizeof text,
 			"the lock database does not answer: %s. The programs serve on; trying "

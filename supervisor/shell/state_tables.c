@@ -293,6 +293,7 @@ LIST(store_view, store_view)
 static const struct state_field lock[] = {
 	SUB(keeper, helper), SUB(deadman, helper), SUB(waiter, helper),
 	SKIP(former), SKIP(deadman_heard), SKIP(keeper_former), /* none: upgrade.c waits for that */
+	SKIP(keeper_cut), /* lock_resume */
 	V(keeper_told),
 	FD(guard_fd), V(guard_inode), V(guard_epoch), FD(table_fd),
 	SKIP(table), /* mapped again from table_fd */

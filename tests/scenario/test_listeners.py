@@ -266,6 +266,36 @@ def _():
     check("not applied" not in one.cli("reload", status=0).out, "with another port it applies")
 
 
+@test("O_NONBLOCK that a child takes off: left to those that run, on again for the first of the next")
+def _():
+    one = Instance("", start=False)
+    with open(one.path("server"), "w", encoding="ascii") as f:
+        f.write("#!/usr/bin/python3 -S\nimport os, signal\n"
+                "signal.signal(signal.SIGUSR1, lambda *_: os.set_blocking(3, True))\n"
+                "os.write(9, b'\\n')\nwhile True:\n    signal.pause()\n")
+    os.chmod(one.path("server"), 0o755)
+    one.write(WEB.format(listen="127.0.0.1:0", more="", arguments="", workers=2,
+                         program="").replace("= notify", "= fd:9"))
+    one.start()
+    one.wait_for("ready=web")
+
+    def blocks():
+        """As each worker sees it: it belongs to what they share."""
+        found = set()
+        for pid in pids(one):
+            with open(f"/proc/{pid}/fdinfo/3", encoding="ascii") as f:
+                found.add(not int(re.search(r"flags:\s+(\d+)", f.read())[1], 8) & os.O_NONBLOCK)
+        return found
+    equal(blocks(), {False}, "whether it blocks at first")
+    one.cli("signal", "USR1", "web:0", status=0)
+    wait_until(lambda: blocks() == {True}, 5, "the change")
+    one.cli("restart", "web:1", status=0)
+    equal(blocks(), {True}, "whether it blocks beside one that wants it so")
+    one.cli("stop", "web", status=0)    # (a restart may begin one before the other has ended)
+    one.cli("start", "web", status=0)
+    equal(blocks(), {False}, "whether it blocks for the first of the next")
+
+
 # --- files of unix sockets ---------------------------------------------------------------------
 @test("a unix socket that is removed, renamed, or covered by a dead one: there again at once, the same listener, the same workers")
 def _():
@@ -345,6 +375,23 @@ def _():
     one.wait_for("rollout=done")
     after = pids(one)
     check(not set(after) & set(before), f"workers that nobody can reach were kept: {after} {before}")
+    check(ask(path) in after, "who answers")
+
+
+@test("the folder of a unix socket is renamed and made anew: another one is bound there, its workers are replaced")
+def _():
+    one = Instance("", start=False)
+    os.mkdir(one.path("run"))
+    one = instance("unix:%(here)s/run/web.sock", folder=one.folder)
+    path, before, mark = one.path("run/web.sock"), pids(one), one.mark()
+    one.send_signal(signal.SIGSTOP)     # else it finds no folder, and looks again after 5 s
+    os.rename(one.path("run"), one.path("run2"))
+    os.mkdir(one.path("run"))
+    one.send_signal(signal.SIGCONT)
+    one.wait_log("socket.reopened", since=mark)
+    one.wait_for("rollout=done")
+    after = pids(one)
+    check(not set(after) & set(before), f"workers that nobody can reach were kept: {after}")
     check(ask(path) in after, "who answers")
 
 
