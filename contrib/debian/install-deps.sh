@@ -16,8 +16,10 @@ check)
 	extra="clang gunicorn uvicorn python3-apscheduler"
 	command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || extra="$extra nginx-light"
 	command -v node >/dev/null 2>&1 || extra="$extra nodejs"
-	# The servers of the presets: 58 MB in all, most of it Ruby (30) and PHP (21).
+	# The servers of the presets: 71 MB in all, most of it Ruby (30) and PHP (21). For Go a server that
+	# takes LISTEN_FDS (13): the compiler alone has 464, and where it is there a test more runs.
 	extra="$extra python3-hypercorn puma unicorn uwsgi-core uwsgi-plugin-python3 php-fpm"
+	extra="$extra prometheus-node-exporter"
 	command -v pkg-config >/dev/null 2>&1 || extra="$extra pkg-config"
 	;;
 *)
@@ -96,6 +98,9 @@ if install "$all"; then
 			$root service "${script##*/}" stop >/dev/null 2>&1
 		done
 		;;
+	esac
+	case " $extra_missing" in
+	*" prometheus-node-exporter "*) $root service prometheus-node-exporter stop >/dev/null 2>&1 ;;
 	esac
 	case " $extra_missing" in
 	*" unicorn "*) $root service unicorn stop >/dev/null 2>&1 ;;

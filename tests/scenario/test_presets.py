@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Each preset with its real program: two workers on one shared socket answer, a killed one comes back
 and answers, a request in flight is answered by a graceful stop, and nothing is left."""
+import contextlib
 import http.client
 import os
 import re
@@ -502,6 +503,38 @@ def _():
                                 "GOCACHE": os.path.join(where, "cache"), "HOME": where}, check=False)
     equal(built.returncode, 0, built.stderr.decode())
     prove("go", "./web", where)
+
+
+@test("go: a server of Debian that takes LISTEN_FDS, two workers on one socket, one of them killed")
+def _():
+    exporter = need("prometheus-node-exporter")
+    where = folder()
+    # Its first page names the path of its metrics, by which the two are told apart.
+    one = Instance(INI.format(preset="go", folder=where, listen="127.0.0.1:0", command=(
+        f"{exporter} --web.systemd-socket --web.telemetry-path=/of%(process_num)d "
+        "--collector.disable-defaults")).replace("preset =", "startsecs = 300ms\n    preset ="),
+                   folder=where)
+    one.wait_for("ready=web", 15)
+    address = one.status()["sockets"][0]["listen"]
+
+    def both_answer(what):
+        seen = set()
+
+        def answered():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                seen.update(re.findall(r"/of(\d)", http_answer(address, "/", 5)))
+            return seen == {"0", "1"}
+        wait_until(answered, 15, what)
+    both_answer("both workers")
+    before = {w["pid"] for w in one.workers("web")}
+    os.kill(min(before), signal.SIGKILL)
+    wait_until(lambda: len({w["pid"] for w in one.workers("web") if w["ready"]} - before) == 1, 10,
+               "a successor")
+    both_answer("both, after a kill")
+    one.cli("restart", "--rolling", "web", status=0)
+    check(not {w["pid"] for w in one.workers("web")} & before, "workers were not replaced")
+    both_answer("both, after a rolling restart")
+    one.stop(timeout=20)
 
 
 @test("what check --dump shows of each; a bind option beside sockets is an error")
