@@ -1,7 +1,7 @@
 /*
- * The files of UNIX listeners: watched (inotify, on the socket and on its folder, not on what else is
- * in that: a busy folder costs nothing) and brought back when a child, a clean-up job or a person
- * removes, replaces or renames them.
+ * The files of UNIX listeners: watched (inotify, on the socket and on its folder, not on what else
+ * is in that: a busy folder costs nothing) and brought back when a child, a clean-up job or a
+ * person removes, replaces or renames them.
  *
  * A listener keeps a second, hidden name of its file beside it. From that the path comes back as
  * the same socket: nobody has to be replaced and no connection is lost. Only when both names are

@@ -89,7 +89,7 @@ struct lock_state {
 	struct helper former; /* the deadman of the image before, until ours is armed */
 	bool deadman_heard;   /* ours has answered at least once; meant for that only */
 	bool keeper_former;   /* the keeper is that of the image before: replaced when it is idle */
-	bool keeper_cut;      /* its request was cut off by an upgrade in place, and nothing since */
+	bool keeper_cut;      /* its request was cut off by an upgrade in place */
 	bool keeper_told;     /* it has the guard's inode */
 	int guard_fd;
 	int64_t guard_inode, guard_epoch; /* the byte that is locked; 0 = none */
