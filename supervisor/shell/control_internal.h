@@ -1,6 +1,6 @@
 /*
- * Inside of control.h: control.c is the server (path, accept, the words), control_connection.c one
- * connection (framing, queue, end).
+ * Inside of control.h: control.c is the server (path, accept), control_message.c what is said,
+ * control_connection.c one connection (framing, queue, end).
  */
 #ifndef BATON_SHELL_CONTROL_INTERNAL_H
 #define BATON_SHELL_CONTROL_INTERNAL_H
@@ -63,9 +63,12 @@ bool connection_flush(struct control_connection *n); /* true = something is left
 
 /* control.c: its socket is watched. -1 = out of memory. */
 int control_resume(struct control *c);
-/* control.c: one line of a client, without its newline. */
+/* control_message.c: one line of a client, without its newline. */
 void control_line(struct control_connection *n, const char *line, size_t bytes);
 void control_too_long(struct control_connection *n);
+void connection_send_json(struct control_connection *n, json_t *document); /* steals DOCUMENT */
+
+/* control.c */
 void control_connection_gone(struct control *c); /* one place is free */
 
 #endif
