@@ -23,7 +23,7 @@ enum { STEP_FIRST_MS = 2, STEP_LAST_MS = 100, PIDFDS = 64 };
 /* A page is shown soon after it was armed, and nobody says so: look after steps that double. */
 enum { SHOW_FIRST_MS = 5, SHOW_LAST_MS = 1000 };
 /* More workers than this are killed in several rounds. */
-enum { LEADERS = 1024 };
+enum { LEADERS = 1024, LEADERS_A_WORKER = 2 };
 
 struct slot {
 	struct lease_page *page; /* NULL = disarmed */
@@ -42,7 +42,7 @@ static struct deadman {
 	size_t table_bytes;
 	int timer, guard;
 	bool deaf; /* the supervisor closed its end: no proof of its death */
-	struct tree_leader leaders[LEADERS + DEADMAN_EXECUTORS];
+	struct tree_leader leaders[LEADERS + DEADMAN_EXECUTORS * LEADERS_A_WORKER];
 	int pidfds[PIDFDS];
 } deadman;
 
@@ -132,16 +132,75 @@ static void close_pidfds(void)
 		close(deadman.pidfds[i]);
 }
 
-static void kill_slot(struct slot *s, int64_t now)
+static const char *instance(void)
 {
-	/* Negative (no /proc for the moment) counts as found. */
-	int found = tree_kill_leaders(&s->leader, 1, SIGKILL, NULL, 0, NULL);
+	return deadman.table && deadman.table->instance[0] ? deadman.table->instance : NULL;
+}
 
-	s->killing = found != 0;
-	if (s->killing)
-		look_again(s, now, STEP_LAST_MS);
-	else
-		s->look_ns = 0;
+/* By what its tree is found, into TO; returns how many. */
+static int leaders_of(const struct deadman_entry *entry, struct tree_leader *to)
+{
+	pid_t main_pid = atomic_load(&entry->main_pid);
+	int leader_count = 1;
+
+	to[0] = (struct tree_leader){.pid = atomic_load(&entry->pid),
+		.start_ticks = atomic_load(&entry->start_ticks),
+		.by_pid = true,
+		.start = atomic_load(&entry->start)};
+	if (main_pid > 1)
+		to[leader_count++] = (struct tree_leader){.pid = main_pid,
+			.start_ticks = atomic_load(&entry->main_ticks),
+			.by_pid = true};
+	return leader_count;
+}
+
+/* The table knows more of an executor than the message that armed it. */
+static int leaders_of_slot(const struct slot *s, struct tree_leader *to)
+{
+	uint32_t capacity = deadman.table ? atomic_load(&deadman.table->capacity) : 0;
+
+	for (uint32_t i = 0; i < capacity; i++) {
+		const struct deadman_entry *entry = &deadman.table->entries[i];
+		int leader_count;
+		if (atomic_load(&entry->pid) != s->leader.pid)
+			continue;
+		leader_count = leaders_of(entry, to);
+		if (!to->start_ticks)
+			to->start_ticks = s->leader.start_ticks;
+		return leader_count;
+	}
+	*to = s->leader;
+	return 1;
+}
+
+static bool is_to_be_killed(const struct slot *s, int64_t now)
+{
+	return s->page && s->killing && s->look_ns <= now;
+}
+
+/* All of them in one scan. */
+static void kill_slots(int64_t now)
+{
+	int leaders = 0, found;
+
+	for (int i = 0; i < DEADMAN_EXECUTORS; i++) {
+		if (is_to_be_killed(&deadman.slots[i], now))
+			leaders += leaders_of_slot(&deadman.slots[i], &deadman.leaders[leaders]);
+	}
+	if (leaders == 0)
+		return;
+	found = tree_kill_leaders(deadman.leaders, leaders, instance(), SIGKILL, NULL, 0, NULL);
+	for (int i = 0; i < DEADMAN_EXECUTORS; i++) {
+		struct slot *s = &deadman.slots[i];
+		if (!is_to_be_killed(s, now))
+			continue;
+		/* Negative (no /proc for the moment) counts as found. */
+		s->killing = found != 0;
+		if (s->killing)
+			look_again(s, now, STEP_LAST_MS);
+		else
+			s->look_ns = 0;
+	}
 }
 
 /* Read the page: is the deadline over, or when is it? A heartbeat that comes between is seen by
@@ -174,13 +233,10 @@ static void look_at_slots(void)
 
 	for (int i = 0; i < DEADMAN_EXECUTORS; i++) {
 		struct slot *s = &deadman.slots[i];
-		if (!s->page || s->look_ns == 0 || s->look_ns > now)
-			continue;
-		if (!s->killing)
+		if (s->page && s->look_ns != 0 && s->look_ns <= now && !s->killing)
 			look_at(s, now);
-		if (s->killing)
-			kill_slot(s, now);
 	}
+	kill_slots(now);
 }
 
 static void set_timer(void)
@@ -216,15 +272,12 @@ static int collect_leaders(uint32_t *at)
 
 	for (int i = 0; i < DEADMAN_EXECUTORS && *at == 0; i++) {
 		if (deadman.slots[i].page)
-			deadman.leaders[count++] = deadman.slots[i].leader;
+			count += leaders_of_slot(&deadman.slots[i], &deadman.leaders[count]);
 	}
-	for (; *at < capacity && count < LEADERS; (*at)++) {
-		struct deadman_entry *entry = &deadman.table->entries[*at];
-		pid_t pid = atomic_load(&entry->pid);
-		if (pid > 1 && (atomic_load(&entry->flags) & DEADMAN_KILL))
-			deadman.leaders[count++] = (struct tree_leader){.pid = pid,
-				.start_ticks = atomic_load(&entry->start_ticks),
-				.by_pid = true};
+	for (; *at < capacity && count + LEADERS_A_WORKER <= LEADERS; (*at)++) {
+		const struct deadman_entry *entry = &deadman.table->entries[*at];
+		if (atomic_load(&entry->pid) > 1 && (atomic_load(&entry->flags) & DEADMAN_KILL))
+			count += leaders_of(entry, &deadman.leaders[count]);
 	}
 	if (*at >= capacity)
 		*at = UINT32_MAX;
@@ -251,8 +304,8 @@ static int kill_round(int step_ms)
 
 	do {
 		int leaders = collect_leaders(&at);
-		int here = tree_kill_leaders(
-			deadman.leaders, leaders, SIGKILL, deadman.pidfds, PIDFDS, NULL);
+		int here = tree_kill_leaders(deadman.leaders, leaders, instance(), SIGKILL,
+			deadman.pidfds, PIDFDS, NULL);
 		if (here != 0)
 			wait_for_deaths(here < 0 ? STEP_LAST_MS : step_ms);
 		found = here < 0 || found < 0 ? -1 : found + here;
@@ -398,7 +451,7 @@ static void stay_in_memory(void)
 {
 	/* Without MCL_FUTURE: a limit on locked memory would make a later mapping fail. */
 	(void)mlockall(MCL_CURRENT | MCL_ONFAULT);
-	tree_kill_leaders(deadman.leaders, 0, 0, deadman.pidfds, PIDFDS, NULL);
+	tree_kill_leaders(deadman.leaders, 0, NULL, 0, deadman.pidfds, PIDFDS, NULL);
 }
 
 static int cannot_start(const char *what)

@@ -27,7 +27,7 @@
  * (magic, capacity, epoch) never changes: an upgrade in place speaks to a table of another protocol
  * through it. */
 #ifndef DEADMAN_PROTOCOL
-#define DEADMAN_PROTOCOL 1
+#define DEADMAN_PROTOCOL 2
 #endif
 
 enum deadman_flags {
@@ -37,18 +37,23 @@ enum deadman_flags {
 
 /* One worker: leader of its own session, session id = pid. Written by the supervisor right after
  * fork, cleared when its tree is gone. START_TICKS (field 22 of /proc/PID/stat) guards against a
- * reused pid; 0 = not read yet. */
+ * reused pid; 0 = not read yet. MAIN_PID: what it has named as its main process in the place of the
+ * leader, which may be gone. */
 struct deadman_entry {
 	_Atomic int32_t pid; /* 0 = free */
 	_Atomic uint32_t flags;
 	_Atomic uint64_t start_ticks;
+	_Atomic uint64_t start;   /* of its mark, see worker/tree.h */
+	_Atomic int32_t main_pid; /* 0 = the leader */
+	_Atomic uint64_t main_ticks;
 };
 
 struct deadman_table {
 	uint32_t magic;
 	_Atomic uint32_t capacity;
 	_Atomic int64_t
-		epoch; /* whose byte the guard description holds; 0 = none: nothing to mark */
+		epoch;     /* whose byte the guard description holds; 0 = none: nothing to mark */
+	char instance[40]; /* the supervisor's, as in the marks */
 	struct deadman_entry entries[];
 };
 
@@ -85,9 +90,6 @@ int deadman_main(int argc, char **argv);
  * counted), or ERR_SYSTEM.
  */
 int tree_scan(pid_t leader, pid_t *ret_pids, int capacity, struct err *e);
-/* The same for several leaders in one pass over /proc. */
-int tree_scan_many(
-	const pid_t *leaders, int leader_count, pid_t *ret_pids, int capacity, struct err *e);
 /* Scan and send SIG to each that was found (through a pidfd, re-checked against pid reuse).
  * Returns how many were found. */
 int tree_kill(pid_t leader, int sig, struct err *e);

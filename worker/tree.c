@@ -10,16 +10,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FIRST_CAPACITY = 4096, LISTING_BYTES = 16384, STAT_BYTES = 512 };
+/* A process whose exec is under way has no environment to be read: it is waited for, 10 ms. */
+enum { EXEC_LOOKS = 50, EXEC_STEP_NS = 200000 };
 
 struct process {
 	pid_t pid, parent, group, session;
 	uint64_t start_ticks;
-	bool zombie, found;
+	bool zombie, found, signalled;
 };
 
 /* One scan at a time; baton has no threads. Untouched pages of the table cost nothing. */
@@ -239,7 +244,8 @@ static void fill(pid_t *ret_pids, int room)
 	}
 }
 
-int tree_scan_many(const pid_t *leaders, int leader_count, pid_t *ret_pids, int room, struct err *e)
+int tree_scan_leaders(const struct tree_leader *leaders, int leader_count, pid_t *ret_pids,
+	int room, struct err *e)
 {
 	int code = read_all();
 	int found;
@@ -247,7 +253,7 @@ int tree_scan_many(const pid_t *leaders, int leader_count, pid_t *ret_pids, int 
 	if (code < 0)
 		return cannot_list(code, e);
 	for (int i = 0; i < leader_count; i++)
-		mark_leader(&(struct tree_leader){.pid = leaders[i]});
+		mark_leader(&leaders[i]);
 	found = settle();
 	fill(ret_pids, room);
 	return found;
@@ -255,8 +261,132 @@ int tree_scan_many(const pid_t *leaders, int leader_count, pid_t *ret_pids, int 
 
 int tree_scan(pid_t leader, pid_t *ret_pids, int room, struct err *e)
 {
-	return tree_scan_many(&leader, 1, ret_pids, room, e);
+	return tree_scan_leaders(&(struct tree_leader){.pid = leader}, 1, ret_pids, room, e);
 }
+
+/* --- marks ------------------------------------------------------------------------------- */
+
+/* What stands behind "TREE_MARK=INSTANCE.", into TEXT: 1; 0 = it is not there, -1 = nothing is. */
+static int find_mark(int fd, const char *instance, char *text, size_t room)
+{
+	char wanted[128], bytes[4096];
+	size_t at = 0, length;
+	bool other = false, any = false;
+	ssize_t got;
+
+	length = (size_t)snprintf(wanted, sizeof(wanted), TREE_MARK "=%.64s.", instance);
+	while ((got = read(fd, bytes, sizeof(bytes))) > 0) {
+		any = true;
+		for (ssize_t i = 0; i < got; i++) {
+			char c = bytes[i];
+			if (c == '\0' && !other && at >= length) {
+				text[at - length] = '\0';
+				return 1;
+			}
+			other = c != '\0' && (other || (at < length ? c != wanted[at]
+								    : at - length + 1 >= room));
+			if (c != '\0' && !other && at >= length)
+				text[at - length] = c;
+			at = c == '\0' ? 0 : at + 1;
+		}
+	}
+	return any ? 0 : -1;
+}
+
+/* Neither arguments nor environment are there in the middle of an exec, and of a dead process. */
+static bool is_in_exec(pid_t pid)
+{
+	char name[48], byte;
+	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd;
+	struct process p;
+	bool dead = proc < 0 || !read_process(proc, pid, &p) || p.zombie, empty;
+
+	if (proc >= 0)
+		close(proc);
+	snprintf(name, sizeof(name), "/proc/%d/cmdline", (int)pid);
+	fd = dead ? -1 : open(name, O_RDONLY | O_CLOEXEC);
+	empty = fd >= 0 && read(fd, &byte, 1) == 0;
+	if (fd >= 0)
+		close(fd);
+	return empty;
+}
+
+/* Root in a container may often not look into other users' processes (no CAP_SYS_PTRACE): as that
+ * user it may. */
+static int open_environment(pid_t pid)
+{
+	char name[48];
+	struct stat its;
+	int fd;
+
+	snprintf(name, sizeof(name), "/proc/%d/environ", (int)pid);
+	fd = open(name, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 || errno != EACCES || geteuid() != 0 || stat(name, &its) < 0 || its.st_uid == 0)
+		return fd;
+	setfsgid(its.st_gid);
+	setfsuid(its.st_uid);
+	fd = open(name, O_RDONLY | O_CLOEXEC);
+	setfsuid(0);
+	setfsgid(getegid());
+	return fd;
+}
+
+bool tree_read_mark(pid_t pid, const char *instance, struct tree_mark *ret)
+{
+	char text[48], *end;
+	struct tree_mark mark = {0};
+	int found = -1;
+
+	/* The second look is for an exec that was over between the two reads of the first. */
+	for (int looks = 0; looks < EXEC_LOOKS && found < 0; looks++) {
+		int fd = open_environment(pid);
+		if (fd < 0)
+			return false;
+		found = find_mark(fd, instance, text, sizeof(text));
+		close(fd);
+		if (found < 0 && is_in_exec(pid))
+			nanosleep(&(struct timespec){.tv_nsec = EXEC_STEP_NS}, NULL);
+		else if (found < 0 && looks > 0)
+			break; /* it has none */
+	}
+	if (found <= 0)
+		return false;
+	mark.start = strtoull(text, &end, 10);
+	if (*end == '.')
+		mark.part = strtoull(end + 1, &end, 10);
+	if (*end != '\0' || mark.start == 0)
+		return false;
+	*ret = mark;
+	return true;
+}
+
+static bool is_start_of(uint64_t start, const struct tree_leader *leaders, int leader_count)
+{
+	for (int i = 0; i < leader_count; i++) {
+		if (leaders[i].start == start)
+			return true;
+	}
+	return false;
+}
+
+static bool find_marked(const struct tree_leader *leaders, int leader_count, const char *instance)
+{
+	pid_t parent = getppid();
+	struct tree_mark mark;
+	bool any = false;
+
+	for (size_t i = 0; i < count; i++) {
+		struct process *p = &table[i];
+		if (p->found || p->zombie || p->parent != parent || p->pid == getpid() ||
+			!tree_read_mark(p->pid, instance, &mark))
+			continue;
+		p->found = is_start_of(mark.start, leaders, leader_count);
+		any = any || p->found;
+	}
+	return any;
+}
+
+/* --- killing ----------------------------------------------------------------------------- */
 
 /* Only the process that was scanned: its pid may be another's by now. Returns the pidfd, or -1. */
 static int signal_process(const struct process *p, int sig)
@@ -273,8 +403,22 @@ static int signal_process(const struct process *p, int sig)
 	return fd;
 }
 
-int tree_kill_leaders(const struct tree_leader *leaders, int leader_count, int sig, int *ret_pidfds,
-	int room, struct err *e)
+static int signal_found(int sig, int *ret_pidfds, int kept, int room)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct process *p = &table[i];
+		int fd = p->found && !p->signalled ? signal_process(p, sig) : -1;
+		p->signalled = p->found;
+		if (fd >= 0 && kept < room)
+			ret_pidfds[kept++] = fd;
+		else if (fd >= 0)
+			close(fd);
+	}
+	return kept;
+}
+
+int tree_kill_leaders(const struct tree_leader *leaders, int leader_count, const char *instance,
+	int sig, int *ret_pidfds, int room, struct err *e)
 {
 	int code = read_all();
 	int found, kept = 0;
@@ -284,12 +428,11 @@ int tree_kill_leaders(const struct tree_leader *leaders, int leader_count, int s
 	for (int i = 0; i < leader_count; i++)
 		mark_leader(&leaders[i]);
 	found = settle();
-	for (size_t i = 0; found > 0 && i < count; i++) {
-		int fd = table[i].found ? signal_process(&table[i], sig) : -1;
-		if (fd >= 0 && kept < room)
-			ret_pidfds[kept++] = fd;
-		else if (fd >= 0)
-			close(fd);
+	if (found > 0)
+		kept = signal_found(sig, ret_pidfds, 0, room);
+	if (instance && leader_count > 0 && find_marked(leaders, leader_count, instance)) {
+		found = settle();
+		kept = signal_found(sig, ret_pidfds, kept, room);
 	}
 	while (kept < room)
 		ret_pidfds[kept++] = -1;
@@ -298,7 +441,7 @@ int tree_kill_leaders(const struct tree_leader *leaders, int leader_count, int s
 
 int tree_kill(pid_t leader, int sig, struct err *e)
 {
-	return tree_kill_leaders(&(struct tree_leader){.pid = leader}, 1, sig, NULL, 0, e);
+	return tree_kill_leaders(&(struct tree_leader){.pid = leader}, 1, NULL, sig, NULL, 0, e);
 }
 
 uint64_t tree_start_ticks(pid_t pid)

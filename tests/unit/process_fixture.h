@@ -66,6 +66,27 @@ __attribute__((unused)) static pid_t spawn_leader(void)
 	return pid;
 }
 
+/* A child of the test in a session of its own, with that environment. */
+__attribute__((unused)) static pid_t spawn_marked(const char *const *environment)
+{
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0) {
+		char *argv[] = {"sleep", "120", NULL};
+		setsid();
+		execve("/bin/sleep", argv, (char *const *)environment);
+		_exit(127);
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 0); /* its exec closed the other end */
+	close(ready[0]);
+	return pid;
+}
+
 __attribute__((unused)) static void tell(int fd, pid_t pid)
 {
 	(void)!write(fd, &pid, sizeof(pid));

@@ -476,6 +476,39 @@ static void it_stands_apart(void **state)
 	assert_int_equal(getsid(f->deadman), f->deadman);
 }
 
+/* Sessions of their own, children of the one to whom orphans come: known by their marks. */
+static void what_escaped_is_found(void **state)
+{
+	struct fixture *f = *state;
+	pid_t executor = spawn_leader(), worker = spawn_leader(), kept = spawn_leader();
+	pid_t main_of_worker = spawn_leader();
+	pid_t of_executor = spawn_marked((const char *[]){"BATON_MARK=us.11", NULL});
+	pid_t of_probe = spawn_marked((const char *[]){"BATON_MARK=us.12.5", NULL});
+	pid_t of_kept = spawn_marked((const char *[]){"BATON_MARK=us.13", NULL});
+	pid_t stranger = spawn_marked((const char *[]){"BATON_MARK=them.11", NULL});
+
+	strcpy(f->table->instance, "us");
+	enter(f, 0, executor, DEADMAN_KILL);
+	enter(f, 1, worker, DEADMAN_KILL);
+	enter(f, 2, kept, 0);
+	for (int i = 0; i < 3; i++)
+		atomic_store(&f->table->entries[i].start, (uint64_t)11 + (uint64_t)i);
+	atomic_store(&f->table->entries[1].main_ticks, tree_start_ticks(main_of_worker));
+	atomic_store(&f->table->entries[1].main_pid, main_of_worker);
+	start_deadman(f, true);
+	lease_show(f->page.page, 5, lease_now_ns() + SHORT_NS, lease_now_ns() + SHORT_NS);
+	arm(f, 0, executor, 5, &f->page);
+	assert_true(dies(of_executor) && dies(executor));
+	assert_true(lives(worker) && lives(of_probe) && lives(of_kept) && lives(main_of_worker));
+	kill(f->supervisor, SIGKILL);
+	assert_int_equal(deadman_exit(f), 0);
+	assert_false(lives(worker) || lives(of_probe) || lives(main_of_worker));
+	assert_true(lives(kept) && lives(of_kept) && lives(stranger));
+	for (size_t i = 0; i < 8; i++)
+		end_process((pid_t[]){executor, worker, kept, main_of_worker, of_executor, of_probe,
+			of_kept, stranger}[i]);
+}
+
 static void many_workers(void **state)
 {
 	struct fixture *f = *state;
@@ -524,6 +557,7 @@ int main(void)
 		DEADMAN(a_reused_pid_is_spared),
 		DEADMAN(strange_messages),
 		DEADMAN(it_stands_apart),
+		DEADMAN(what_escaped_is_found),
 		DEADMAN(many_workers),
 	};
 

@@ -36,7 +36,8 @@ static void everything_below_is_found(void **state)
 	pids[2] = -7;
 	assert_int_equal(tree_scan(t.leader, pids, 2, &e), 5); /* how many, not how many fitted */
 	assert_int_equal(pids[2], -7);
-	assert_int_equal(tree_scan_many((pid_t[]){t.leader, other.leader}, 2, pids, 64, &e), 10);
+	struct tree_leader both[] = {{.pid = t.leader}, {.pid = other.leader}};
+	assert_int_equal(tree_scan_leaders(both, 2, pids, 64, &e), 10);
 	/* Without its leader the session is still known by its number. */
 	end_process(t.leader);
 	found = tree_scan(t.leader, pids, 64, &e);
@@ -103,11 +104,11 @@ static void a_reused_pid_is_spared(void **state)
 	(void)state;
 	assert_true(l.start_ticks > 0);
 	l.start_ticks++;
-	assert_int_equal(tree_kill_leaders(&l, 1, SIGKILL, NULL, 0, &e), 0);
+	assert_int_equal(tree_kill_leaders(&l, 1, NULL, SIGKILL, NULL, 0, &e), 0);
 	assert_true(lives(leader));
 	l.start_ticks--;
 	int pidfds[3];
-	assert_int_equal(tree_kill_leaders(&l, 1, SIGKILL, pidfds, 3, &e), 1);
+	assert_int_equal(tree_kill_leaders(&l, 1, NULL, SIGKILL, pidfds, 3, &e), 1);
 	assert_true(pidfds[0] >= 0 && pidfds[1] == -1 && pidfds[2] == -1);
 	close(pidfds[0]);
 	assert_true(dies(leader));
@@ -115,6 +116,71 @@ static void a_reused_pid_is_spared(void **state)
 	assert_int_equal(tree_start_ticks(leader), 0);
 	assert_int_equal(tree_start_ticks(0), 0);
 	assert_int_equal(tree_start_ticks(-1), 0);
+}
+
+static void marks_are_read(void **state)
+{
+	static const struct {
+		const char *variable;
+		bool found;
+		uint64_t start, part;
+	} cases[] = {
+		{"BATON_MARK=an-instance.7", true, 7, 0},
+		{"BATON_MARK=an-instance.18446744073709551615.3", true, UINT64_MAX, 3},
+		{"BATON_MARK=an-instance.", false, 0, 0},
+		{"BATON_MARK=an-instance.0", false, 0, 0},
+		{"BATON_MARK=an-instance.7x", false, 0, 0},
+		{"BATON_MARK=an-instance.7.3.1", false, 0, 0},
+		{"BATON_MARK=another.7", false, 0, 0},
+		{"XBATON_MARK=an-instance.7", false, 0, 0},
+		{"BATON_MARK=an-instance.111111111111111111111111111111111111111111111111", false,
+			0, 0},
+		{"BATON_MARK", false, 0, 0},
+	};
+	char large[9000];
+
+	(void)state;
+	memset(large, 'x', sizeof(large) - 1);
+	large[1] = '=';
+	large[sizeof(large) - 1] = '\0';
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct tree_mark mark = {1, 1};
+		pid_t pid = spawn_marked((const char *[]){
+			"A=BATON_MARK=an-instance.9", large, cases[i].variable, "", "Z=1", NULL});
+		bool found = tree_read_mark(pid, "an-instance", &mark);
+		end_process(pid);
+		if (found != cases[i].found ||
+			(found && (mark.start != cases[i].start || mark.part != cases[i].part)))
+			fail_msg("%s: %d, %llu, %llu", cases[i].variable, found,
+				(unsigned long long)mark.start, (unsigned long long)mark.part);
+	}
+	assert_false(tree_read_mark(INT32_MAX, "an-instance", &(struct tree_mark){0}));
+}
+
+/* In the middle of an exec there is no environment. */
+static void a_mark_is_read_during_an_exec(void **state)
+{
+	static const char *const again[] = {
+		"S=exec /bin/sh -c 'eval \"$S\"'", "BATON_MARK=us.7", NULL};
+	struct tree_mark mark;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		char *argv[] = {"sh", "-c", "eval \"$S\"", NULL};
+		setsid();
+		for (int fd = 3; fd < 64; fd++)
+			close(fd);
+		execve("/bin/sh", argv, (char *const *)again);
+		_exit(127);
+	}
+	while (!tree_read_mark(pid, "us", &mark)) /* until its first exec */
+		continue;
+	for (int i = 0; i < 2000; i++) {
+		if (!tree_read_mark(pid, "us", &mark))
+			fail_msg("not found by look %d", i);
+	}
+	end_process(pid);
 }
 
 /* COMM may hold what the fields look like. */
@@ -224,6 +290,8 @@ int main(void)
 		TREE(a_child_before_its_session),
 		TREE(nothing_for_no_leader),
 		TREE(a_reused_pid_is_spared),
+		TREE(marks_are_read),
+		TREE(a_mark_is_read_during_an_exec),
 		TREE(strange_names),
 		TREE(a_process_without_its_main_thread),
 		TREE(vanishing_processes),

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "worker/jobs/runner_internal.h"
+#include "worker/tree.h"
 
 static void add_extra(struct task_extra *x, const char *key, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -40,8 +41,12 @@ void task_extra(struct runner *r, struct task_extra *x, const struct task *t,
 {
 	char when[40];
 
+	const char *mark = getenv(TREE_MARK);
+
 	x->count = 0;
 	print_time(run->fire_us, when);
+	if (mark != NULL) /* the job worker's: what is killed with it */
+		add_extra(x, TREE_MARK, "%s", mark);
 	add_extra(x, "BATON_JOB", "%s", t->definition->name);
 	add_extra(x, "BATON_FIRE_TIME", "%s", when);
 	add_extra(x, "BATON_TERM", "%llu", (unsigned long long)r->machine.term);
