@@ -107,8 +107,8 @@ int notify_parse(const char *text, size_t bytes, struct notify_message *ret, str
 		const char *equals = memchr(text, '=', (size_t)(stop - text));
 
 		if (stop > text && (!equals || equals == text))
-			return err_set(e, ERR_PROTOCOL, "a notification line without KEY=VALUE");
-		if (stop > text)
+			m.malformed = "not KEY=VALUE in every line";
+		else if (stop > text)
 			assign(&m, text, (size_t)(equals - text), equals + 1,
 				(size_t)(stop - equals - 1));
 		text = newline ? newline + 1 : end;
@@ -145,7 +145,8 @@ static bool take_ancillary(struct msghdr *message, struct ucred *ret_sender)
 }
 
 /* False when there is nothing to read. */
-static bool receive_one(struct notify *n, struct notify_message *ret, bool *ret_good)
+static bool receive_one(
+	struct notify *n, struct notify_message *ret, bool *ret_known, bool *ret_good)
 {
 	char text[DATAGRAM_BYTES];
 	union {
@@ -162,36 +163,42 @@ static bool receive_one(struct notify *n, struct notify_message *ret, bool *ret_
 	};
 	struct ucred sender = {0};
 	ssize_t got;
-	bool known;
 
 	do
 		got = recvmsg(n->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
 	while (got < 0 && errno == EINTR);
+	*ret_good = false;
 	if (got < 0)
 		return false;
-	known = take_ancillary(&message, &sender);
-	*ret_good = known && !(message.msg_flags & MSG_TRUNC) &&
-		    notify_parse(text, (size_t)got, ret, NULL) == 0;
-	if (*ret_good) {
-		ret->pid = sender.pid;
-		ret->uid = sender.uid;
-	}
+	*ret_known = take_ancillary(&message, &sender);
+	memset(ret, 0, sizeof(*ret));
+	if (message.msg_flags & MSG_TRUNC)
+		ret->malformed = "longer than 8192 bytes";
+	else if (notify_parse(text, (size_t)got, ret, NULL) != 0)
+		ret->malformed = "empty, or with a NUL byte";
+	else
+		*ret_good = *ret_known;
+	ret->pid = sender.pid;
+	ret->uid = sender.uid;
 	return true;
+}
+
+void notify_read(struct notify *n)
+{
+	struct notify_message message;
+	bool known, good;
+
+	for (int i = 0; n && i < ROUND_DATAGRAMS && receive_one(n, &message, &known, &good); i++) {
+		n->dropped += !good;
+		if (known)
+			n->received(n->context, &message);
+	}
 }
 
 static void on_datagram(void *context, unsigned events)
 {
-	struct notify *n = context;
-	struct notify_message message;
-	bool good;
-
 	(void)events;
-	for (int i = 0; i < ROUND_DATAGRAMS && receive_one(n, &message, &good); i++) {
-		if (good)
-			n->received(n->context, &message);
-		else
-			n->dropped++;
-	}
+	notify_read(context);
 }
 
 /* --- the socket ---------------------------------------------------------------------------------

@@ -23,12 +23,13 @@ struct notify_message {
 	pid_t mainpid;             /* 0 = not said */
 	char status[256];          /* "" = not said; control characters replaced */
 	bool has_status;
+	const char *malformed; /* what was passed over; NULL = nothing */
 };
 
 struct notify;
-/* The socket's address for NOTIFY_SOCKET is in notify_address(). RECEIVED is called for each well
- * formed datagram; malformed or oversized ones are counted and dropped. Descriptors that a stranger
- * attaches are closed. At most 64 datagrams a round are read. */
+/* The socket's address for NOTIFY_SOCKET is in notify_address(). RECEIVED is called for each
+ * datagram; of one that is dropped (empty, oversized, with a NUL byte) it hears the sender and why.
+ * Descriptors that a stranger attaches are closed. At most 64 datagrams a round are read. */
 int notify_open(struct loop *l, const char *instance,
 	void (*received)(void *context, const struct notify_message *m), void *context,
 	struct notify **ret_notify, struct err *e);
@@ -45,7 +46,10 @@ int notify_load(struct loop *l, const json_t *o,
 	void (*received)(void *context, const struct notify_message *m), void *context,
 	struct notify **ret_notify, struct err *e);
 void notify_close(struct notify *n); /* NULL is fine */
-/* Parse one datagram's text (pure; for tests). 0 or ERR_PROTOCOL. */
+/* Now, without a word from the loop: what was said before a death comes before it. */
+void notify_read(struct notify *n); /* NULL is fine */
+/* Parse one datagram's text (pure; for tests). Lines that make no sense are passed over. 0 or
+ * ERR_PROTOCOL: nothing of it counts. */
 int notify_parse(const char *text, size_t bytes, struct notify_message *ret, struct err *e);
 /* Send to our own NOTIFY_SOCKET (systemd above us); false when there is none. */
 bool notify_parent(const char *text);

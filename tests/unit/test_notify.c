@@ -24,7 +24,7 @@ struct world {
 	struct notify *notify;
 	char folder[64];
 	struct notify_message last;
-	int messages, rounds, wanted;
+	int messages, malformed, rounds, wanted;
 	uint64_t wanted_dropped;
 	int most_a_round, this_round;
 };
@@ -35,6 +35,7 @@ static void on_message(void *context, const struct notify_message *m)
 
 	w->last = *m;
 	w->messages++;
+	w->malformed += m->malformed != NULL;
 	w->this_round++;
 }
 
@@ -145,10 +146,9 @@ static void test_parse_garbage(void **state)
 		{"", 0},
 		{"\0", 1},
 		{"READY=1\0STATUS=x", 16},
-		{"READY", 5},
-		{"=1", 2},
-		{"READY=1\nno equals sign", 22},
 	};
+	static const char *const passed_over[] = {"READY=1\nGARBAGE\n", "GARBAGE\nREADY=1",
+		"=1\nREADY=1", "READY=1\n=", "READY\nREADY=1\nREADY"};
 	struct notify_message m = {.mainpid = 42}, good;
 	struct err e;
 
@@ -157,6 +157,15 @@ static void test_parse_garbage(void **state)
 		assert_int_equal(notify_parse(bad[i].text, bad[i].bytes, &m, &e), ERR_PROTOCOL);
 		assert_int_equal(m.mainpid, 42);
 	}
+	for (size_t i = 0; i < sizeof(passed_over) / sizeof(passed_over[0]); i++) {
+		parse(passed_over[i], &good); /* that line only, as systemd does */
+		assert_true(good.ready);
+		assert_string_equal(good.malformed, "not KEY=VALUE in every line");
+	}
+	parse("READY", &good);
+	assert_true(good.malformed && !good.ready);
+	parse("READY=1\nX=\n", &good);
+	assert_null(good.malformed);
 	assert_int_equal(notify_parse("READY=1", 8, &good, &e), 0); /* with the string's end */
 	assert_true(good.ready);
 }
@@ -234,10 +243,12 @@ static void test_bad_datagrams(void **state)
 	assert_int_equal(send(fd, "garbage", 7, 0), 7);
 	assert_int_equal(send(fd, "", 0, 0), 0);
 	assert_int_equal(send(fd, "READY=1", 7, 0), 7);
-	w->wanted_dropped += 3;
-	w->wanted = 1;
+	w->wanted_dropped += 2;
+	w->wanted = (int)w->wanted_dropped + 2;
 	loop_run(w->loop);
-	assert_int_equal(w->messages, 1);
+	assert_int_equal(w->messages, w->wanted); /* who sent it, and what was wrong with it */
+	assert_int_equal(w->malformed, w->wanted - 1);
+	assert_int_equal(w->last.pid, getpid());
 	assert_int_equal(notify_dropped(w->notify), w->wanted_dropped);
 	free(block);
 	close(fd);
@@ -286,8 +297,7 @@ static void test_descriptors_are_closed(void **state)
 	send_with_descriptors(fd, "READY=1", 1);
 	send_with_descriptors(fd, "READY=1", 253);
 	send_with_descriptors(fd, "garbage", 253);
-	w->wanted = 2;
-	w->wanted_dropped = 1;
+	w->wanted = 3;
 	loop_run(w->loop);
 	assert_int_equal(open_descriptors(), before);
 	close(fd);
