@@ -143,12 +143,27 @@ void channel_clear(struct supervisor *s, const struct action *a)
 }
 
 /* --- sd_notify ----------------------------------------------------------------------------- */
+static void warn_malformed(struct process *p, const struct notify_message *m)
+{
+	struct logs_field f[] = {
+		{.key = "worker", .value = p->name}, {.key = "pid", .number = m->pid}};
+
+	if (p->notify_told)
+		return;
+	p->notify_told = true;
+	logs_event(p->supervisor->logs, LOGS_WARNING, "notify.malformed", f, 2,
+		"%s: a notification of pid %d is %s: passed over (this is said once)", p->name,
+		(int)m->pid, m->malformed);
+}
+
 void channel_notified(void *context, const struct notify_message *m)
 {
 	struct supervisor *s = context;
 	struct process *p = reap_owner(s, m->pid);
 	struct event e = {.program = -1};
 
+	if (p == NULL && m->malformed != NULL)
+		return;
 	if (p == NULL) {
 		logs_event(s->logs, LOGS_WARNING, "notify.stranger", NULL, 0,
 			"pid %d is in no worker's process tree: its notification was ignored",
@@ -157,6 +172,10 @@ void channel_notified(void *context, const struct notify_message *m)
 	}
 	e.worker = p->slot;
 	e.id = p->id;
+	if (m->malformed != NULL)
+		warn_malformed(p, m);
+	if (m->mainpid > 0)
+		main_named(p, m->mainpid);
 	if (m->has_status) {
 		free(p->status);
 		p->status = strdup(m->status);

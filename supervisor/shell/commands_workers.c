@@ -118,7 +118,7 @@ void commands_signal(struct request *r)
 
 			if ((t.items[i].worker >= 0 && t.items[i].worker != j) || !p->leader_alive)
 				continue;
-			if (kill(p->pid, signal) == 0)
+			if (main_signal(p, signal) == 0)
 				json_array_append_new(
 					sent, json_string(report_worker_name(r->s, j)));
 		}

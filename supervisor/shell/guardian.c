@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -365,6 +366,7 @@ int lock_table_reserve(struct supervisor *s, int slots, struct err *e)
 		capacity *= 2;
 	if (deadman_table_create(capacity, &fd, &table, e) < 0)
 		return e->code;
+	snprintf(table->instance, sizeof table->instance, "%s", s->instance);
 	if (old != NULL) {
 		memcpy(table->entries, old->entries, old_capacity * sizeof *old->entries);
 		atomic_store(&table->epoch, atomic_load(&old->epoch));
@@ -385,9 +387,23 @@ void lock_table_set(struct supervisor *s, const struct process *p, bool kill_it)
 	if (s->lock.table == NULL || p->slot >= (int)atomic_load(&s->lock.table->capacity))
 		return;
 	entry = &s->lock.table->entries[p->slot];
-	atomic_store(&entry->start_ticks, 0);
+	atomic_store(&entry->start, p->id);
 	atomic_store(&entry->flags, kill_it ? DEADMAN_KILL : 0);
+	lock_table_main(s, p);
 	atomic_store(&entry->pid, p->pid);
+}
+
+void lock_table_main(struct supervisor *s, const struct process *p)
+{
+	struct deadman_entry *entry;
+
+	if (s->lock.table == NULL || p->slot >= (int)atomic_load(&s->lock.table->capacity))
+		return;
+	entry = &s->lock.table->entries[p->slot];
+	atomic_store(&entry->main_pid, 0);
+	atomic_store(&entry->start_ticks, p->leader_ticks);
+	atomic_store(&entry->main_ticks, p->main_ticks);
+	atomic_store(&entry->main_pid, p->main_pid);
 }
 
 void lock_table_clear(struct supervisor *s, int slot)

@@ -51,7 +51,7 @@ void hooks_run(struct supervisor *s, const struct action *a)
 	snprintf(term, sizeof term, "BATON_TERM=%llu",
 		(unsigned long long)(a->program >= 0 ? a->term : (uint64_t)s->core.election.epoch));
 	snprintf(pid, sizeof pid, "BATON_PID=%d",
-		a->worker >= 0 ? (int)s->processes[a->worker].pid : 0);
+		a->worker >= 0 ? (int)main_pid(&s->processes[a->worker]) : 0);
 	free_slot->pid = spawn_command(s, command, environment, &e);
 	if (free_slot->pid < 0) {
 		free_slot->pid = 0;

@@ -250,7 +250,7 @@ static void fill_request(
 			/* What is respawned as executor has no pid yet; the one it has will end. */
 			if (p->id != 0 && s->core.programs[from->program].settings->promote !=
 						  PROMOTE_RESPAWN)
-				to->pid = p->pid;
+				to->pid = main_pid(p);
 		}
 	}
 }

@@ -76,7 +76,8 @@ static void describe(struct supervisor *s, char *buf, size_t bytes)
 
 		if (s->core.programs[i].used && x->exists && x->state == EXECUTOR_EXECUTING)
 			n += (size_t)snprintf(buf + n, bytes - n, "; executor %s (pid %d)",
-				report_worker_name(s, x->worker), (int)s->processes[x->worker].pid);
+				report_worker_name(s, x->worker),
+				(int)main_pid(&s->processes[x->worker]));
 	}
 }
 

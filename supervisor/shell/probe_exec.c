@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "supervisor/shell/probe_internal.h"
+#include "supervisor/shell/strays.h"
 #include "supervisor/shell/spawn_internal.h"
 
 #define MOST_READS 64 /* at once, of a command that prints without end */
@@ -89,7 +90,16 @@ static void strip_environment(struct spawn *sp)
 	sp->env[kept] = NULL;
 }
 
-static int prepare(struct spawn *sp, enum probe_purpose purpose, struct err *e)
+/* What it leaves behind bears a mark of its own. */
+static int env_own(struct spawn *sp, struct tree_mark mark)
+{
+	return spawn_env_set(sp, "BATON_PID=%d", (int)main_pid(sp->process)) |
+	       spawn_env_set(sp, TREE_MARK "=%s.%llu.%llu", sp->supervisor->instance,
+		       (unsigned long long)mark.start, (unsigned long long)mark.part);
+}
+
+static int prepare(
+	struct spawn *sp, enum probe_purpose purpose, struct tree_mark mark, struct err *e)
 {
 	const struct config_probe *c;
 
@@ -100,8 +110,7 @@ static int prepare(struct spawn *sp, enum probe_purpose purpose, struct err *e)
 		return err_set(e, ERR_CONFIG, "it is no command any more");
 	sp->worker.argv = c->argv;
 	strip_environment(sp);
-	if (spawn_build_paths(sp) < 0 ||
-		spawn_env_set(sp, "BATON_PID=%d", (int)sp->process->pid) < 0)
+	if (spawn_build_paths(sp) < 0 || env_own(sp, mark) < 0)
 		return err_set(e, ERR_SYSTEM, "out of memory");
 	if (pipe2(sp->out, O_CLOEXEC) < 0 || pipe2(sp->report, O_CLOEXEC) < 0)
 		return err_set(e, ERR_SYSTEM, "cannot make a pipe: %s", strerror(errno));
@@ -114,6 +123,7 @@ static int prepare(struct spawn *sp, enum probe_purpose purpose, struct err *e)
 
 void probe_exec(struct probe *a, enum probe_purpose purpose)
 {
+	static uint64_t parts;
 	const struct worker *w = &a->supervisor->core.workers[a->process->slot];
 	struct action action = {.executor_env = w->executor_env, .term = w->term};
 	struct child_spec spec;
@@ -121,8 +131,9 @@ void probe_exec(struct probe *a, enum probe_purpose purpose)
 	struct err e;
 
 	a->state = ATTEMPT_RUNS;
+	a->mark = (struct tree_mark){.start = a->process->id, .part = ++parts};
 	spawn_init(&sp, a->process, &action);
-	if (prepare(&sp, purpose, &e) < 0) {
+	if (prepare(&sp, purpose, a->mark, &e) < 0) {
 		spawn_clear(&sp);
 		probe_fails(a, true, "%s", e.text);
 		return;
@@ -179,16 +190,27 @@ static void judge(struct probe *a, int status)
 		probe_fails(a, false, "exited with status %d%s", status, last_line(a, line));
 }
 
+/* Nothing of it stays: its group, its session, and what hid in one of its own. */
+static void end_rest(struct probe *a, pid_t pid, bool ended)
+{
+	static struct tree_leader leaders[1 + STRAYS_FEW];
+	struct err e;
+	int strays;
+
+	(void)kill(-pid, SIGKILL);
+	strays = strays_marked(a->supervisor, a->mark, leaders + 1, STRAYS_FEW);
+	leaders[0] = (struct tree_leader){.pid = pid};
+	if (!ended || strays > 0) /* somebody still has its output, or its mark */
+		(void)tree_kill_leaders(leaders, 1 + strays, NULL, SIGKILL, NULL, 0, &e);
+}
+
 void probe_exec_reaped(struct probe *a, int status)
 {
 	pid_t pid = a->pid;
-	struct err e;
 	bool ended = read_output(a);
 
 	a->pid = 0;
-	(void)kill(-pid, SIGKILL);
-	if (!ended) /* somebody still has its output: more than its process group, perhaps */
-		(void)tree_kill(pid, SIGKILL, &e);
+	end_rest(a, pid, ended);
 	if (a->state == ATTEMPT_DYING)
 		probe_end(a);
 	else

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "supervisor/shell/probes.h"
+#include "worker/tree.h"
 
 #define PROBE_ANSWER_BYTES 1024
 #define PROBE_TEXT_BYTES   400
@@ -41,6 +42,7 @@ struct probe {
 	int fd, report_fd;
 	struct loop_watch *watch;
 	pid_t pid;
+	struct tree_mark mark; /* of a command */
 	size_t sent, used;
 	char answer[PROBE_ANSWER_BYTES]; /* of a command: the last line */
 };

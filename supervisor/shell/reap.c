@@ -9,12 +9,13 @@
 #include <unistd.h>
 
 #include "supervisor/shell/probes.h"
+#include "supervisor/shell/strays.h"
 #include "supervisor/shell/spawn_table.h"
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/upgrade.h"
 
-#define CHILDREN_BYTES 65536
-#define ANCESTORS      32
+#define ANCESTORS     32
+#define BACKGROUND_NS (10 * CORE_SECOND) /* an end within that is one of the start */
 
 /* --- out of memory ------------------------------------------------------------------------- */
 /* The count of "oom_kill" in memory.events (cgroup 2) or memory.oom_control (cgroup 1); -1 = the
@@ -78,58 +79,12 @@ static bool killed_by_oom(struct supervisor *s)
 }
 
 /* --- what is left below a dead worker ------------------------------------------------------ */
-static bool is_known(struct supervisor *s, pid_t pid)
-{
-	const struct process *p;
-
-	if (pid == s->lock.keeper.pid || pid == s->lock.deadman.pid || pid == s->lock.waiter.pid ||
-		pid == s->lock.former.pid || pid == s->upgrade.pid || claims_is_keeper(s, pid))
-		return true;
-	for (int i = 0; i < HOOK_PROCESSES; i++) {
-		if (s->hooks[i].pid == pid)
-			return true;
-	}
-	p = supervisor_process_by_pid(s, pid);
-	return (p != NULL && p->leader_alive) || probes_is_known(s, pid);
-}
-
-/* Children that are no leaders of ours: what dead workers left behind comes to us, the subreaper.
- * One read of the kernel's list instead of a scan of /proc. -1 = the kernel has no such list. (It
- * is exact: nobody but us takes a child off it.) */
-static int count_orphans(struct supervisor *s)
-{
-	static char text[CHILDREN_BYTES];
-	char path[64];
-	int fd, orphans = 0;
-	ssize_t n, used = 0;
-
-	snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	while (used < (ssize_t)sizeof text - 1 &&
-		(n = read(fd, text + used, sizeof text - 1 - (size_t)used)) > 0)
-		used += n;
-	close(fd);
-	if (used >= (ssize_t)sizeof text - 1)
-		return -1;
-	text[used] = '\0';
-	for (char *at = text, *end; *at != '\0'; at = end) {
-		long pid = strtol(at, &end, 10);
-
-		if (end == at)
-			break;
-		orphans += !is_known(s, (pid_t)pid);
-	}
-	return orphans;
-}
-
 /* Counted once for all that one round has reaped: a tree that has no orphan once its leader is
  * reaped never has one again. */
 static int orphans_now(struct supervisor *s)
 {
 	if (s->counted_round != s->reap_round)
-		s->orphans = count_orphans(s);
+		s->orphans = strays_list(s, NULL, 0);
 	s->counted_round = s->reap_round;
 	return s->orphans;
 }
@@ -158,16 +113,44 @@ static void announce(struct process *p)
 	set_collecting(p, false);
 	lock_table_clear(s, p->slot);
 	supervisor_post_worker(s, EVENT_GONE, p);
+	if (p->collect_tree && orphans_now(s) > 0)
+		strays_tell(s);
+}
+
+/* By what P's tree is found; *STRAYS of them are children of ours. */
+static int leaders_of(struct process *p, const struct tree_leader **ret_leaders, int *ret_strays)
+{
+	static struct tree_leader leaders[2 + STRAYS_MOST];
+	int n = 0;
+
+	leaders[n++] = (struct tree_leader){.pid = p->pid, .start_ticks = p->leader_ticks};
+	if (p->main_pid != 0)
+		leaders[n++] = (struct tree_leader){
+			.pid = p->main_pid, .start_ticks = p->main_ticks, .by_pid = true};
+	*ret_leaders = leaders;
+	*ret_strays = strays_marked(
+		p->supervisor, (struct tree_mark){p->id, 0}, leaders + n, STRAYS_MOST);
+	return n + *ret_strays;
 }
 
 /* Signals what is left of P's tree, once for each signal. A look that failed found something: the
  * core's next SIGKILL looks again. */
 static bool is_empty(struct process *p)
 {
+	const struct tree_leader *leaders;
+	int strays, n = leaders_of(p, &leaders, &strays), left;
+	bool again;
 	struct err e;
-	int left = p->signalled ? tree_scan(p->pid, NULL, 0, &e)
-				: tree_kill(p->pid, p->collect_signal, &e);
 
+	do {
+		left = p->signalled ? tree_scan_leaders(leaders, n, NULL, 0, &e)
+				    : tree_kill_leaders(
+					      leaders, n, NULL, p->collect_signal, NULL, 0, &e);
+		/* One may have lost its parents between the two looks. */
+		again = left == 0 && strays == 0;
+		if (again)
+			n = leaders_of(p, &leaders, &strays);
+	} while (again && strays > 0);
 	if (left < 0)
 		logs_event(p->supervisor->logs, LOGS_ERROR, "worker.scan", NULL, 0, "%s: %s",
 			p->name, e.text);
@@ -217,7 +200,7 @@ void reap_kill_tree(struct supervisor *s, const struct action *a)
 		return;
 	report_kill(s, p);
 	if (p->leader_alive)
-		(void)kill(p->pid, SIGKILL);
+		(void)main_signal(p, SIGKILL);
 	p->collect_signal = SIGKILL;
 	p->signalled = false;
 	if (is_empty(p))
@@ -233,17 +216,42 @@ void reap_signal(struct supervisor *s, const struct action *a)
 	if (a->signal == SIGKILL)
 		report_kill(s, p);
 	if (a->group)
-		(void)kill(-p->pid, a->signal);
+		main_signal_group(p, a->signal);
 	if (p->leader_alive)
-		(void)kill(p->pid, a->signal);
+		(void)main_signal(p, a->signal);
 	else if (p->collecting && p->collect_tree)
-		(void)kill(-p->pid, a->signal);
+		main_signal_group(p, a->signal);
 }
 
 /* --- reaping ------------------------------------------------------------------------------- */
-static void worker_died(struct supervisor *s, struct process *p, const siginfo_t *info)
+/* A start that ends at once and well has gone to the background, where something of it is left. */
+static void note_background(struct supervisor *s, struct process *p)
+{
+	const struct worker *w = &s->core.workers[p->slot];
+	struct logs_field f[] = {{.key = "worker", .value = p->name}, {.key = "pid"}};
+	const struct tree_leader *leaders;
+	int strays, n;
+	struct err e;
+
+	if ((w->state != WORKER_STARTING && w->state != WORKER_RUNNING) ||
+		lease_now_ns() - w->started_ns > BACKGROUND_NS || strays_list(s, NULL, 0) == 0)
+		return;
+	n = leaders_of(p, &leaders, &strays);
+	if (tree_scan_leaders(leaders, n, &p->left_pid, 1, &e) <= 0)
+		p->left_pid = strays_nobodys(s, w->started_ns);
+	f[1].number = p->left_pid;
+	if (p->left_pid == 0 || w->failures > 0 || w->repeats > 0) /* once, not at each try */
+		return;
+	logs_event(s->logs, LOGS_WARNING, "worker.background", f, 2,
+		"%s went to the background (pid %d is left): baton supervises what it starts; keep "
+		"it in the foreground (for example --no-daemon)",
+		p->name, (int)p->left_pid);
+}
+
+void reap_died(struct process *p, const siginfo_t *info)
 {
 	struct event e = {.kind = EVENT_DIED, .worker = p->slot, .id = p->id, .program = -1};
+	struct supervisor *s = p->supervisor;
 
 	table_free(p);
 	spawn_read_report(p); /* why it could not start, or that it had started, comes first */
@@ -255,6 +263,9 @@ static void worker_died(struct supervisor *s, struct process *p, const siginfo_t
 		e.signal = info->si_status;
 	}
 	e.oom = e.signal == SIGKILL && killed_by_oom(s);
+	if (info->si_code == CLD_EXITED && info->si_status == 0)
+		note_background(s, p);
+	main_forget(p);
 	supervisor_post(s, &e);
 }
 
@@ -263,8 +274,10 @@ static void reaped(struct supervisor *s, const siginfo_t *info)
 	struct process *p = supervisor_process_by_pid(s, info->si_pid);
 	int status = info->si_code == CLD_EXITED ? info->si_status : 128 + info->si_status;
 
-	if (p != NULL && p->leader_alive)
-		worker_died(s, p, info);
+	if (p != NULL && p->leader_alive && main_has_other(p, info->si_pid))
+		main_former_ended(p, info);
+	else if (p != NULL && p->leader_alive)
+		reap_died(p, info);
 	else if (!probes_reaped(s, info->si_pid, status) && !lock_reaped(s, info->si_pid, status) &&
 		 !upgrade_reaped(s, info->si_pid, status))
 		(void)hooks_reaped(s, info->si_pid, status);
@@ -273,6 +286,8 @@ static void reaped(struct supervisor *s, const siginfo_t *info)
 
 void reap_children(struct supervisor *s)
 {
+	/* Who has handed over to another process (MAINPID=) said so before it ended. */
+	notify_read(s->notify);
 	for (;;) {
 		siginfo_t info = {0};
 
@@ -309,7 +324,7 @@ static pid_t parent_of(pid_t pid)
 struct process *reap_owner(struct supervisor *s, pid_t pid)
 {
 	struct process *p = supervisor_process_by_pid(s, pid), *itself = p;
-	pid_t session;
+	pid_t session, parent = pid;
 
 	if (p != NULL && p->leader_alive)
 		return p;
@@ -320,10 +335,14 @@ struct process *reap_owner(struct supervisor *s, pid_t pid)
 			return p;
 	}
 	for (int i = 0; i < ANCESTORS && pid > 1 && pid != getpid(); i++) {
-		pid = parent_of(pid);
-		p = pid > 1 ? supervisor_process_by_pid(s, pid) : NULL;
+		parent = parent_of(pid);
+		if (parent == getpid()) /* a child that we did not fork: only its mark tells */
+			p = strays_owner(s, pid);
+		else
+			p = parent > 1 ? supervisor_process_by_pid(s, parent) : NULL;
 		if (p != NULL)
 			return p;
+		pid = parent;
 	}
 	return itself; /* what it said before it died */
 }

@@ -43,6 +43,9 @@ void report_exit(struct supervisor *s, int slot, char *buf, size_t bytes)
 		snprintf(buf, bytes, "was killed by the kernel: out of memory");
 	else if (w->exit_signal != 0)
 		snprintf(buf, bytes, "was killed by SIG%s", name != NULL ? name : "?");
+	else if (w->exit_code == 0 && p->left_pid != 0)
+		snprintf(buf, bytes, "exited with status 0 and left pid %d in the background",
+			(int)p->left_pid);
 	else if (w->exit_code >= 0)
 		snprintf(buf, bytes, "exited with status %d", w->exit_code);
 	else
@@ -55,8 +58,8 @@ static void worker_ended(struct supervisor *s, const struct action *a)
 	const struct process *p = &s->processes[a->worker];
 	const char *name = report_worker_name(s, a->worker);
 	char how[600], lived[32];
-	struct logs_field f[] = {{.key = "worker", .value = name}, {.key = "pid", .number = p->pid},
-		{.key = "status", .number = w->exit_code},
+	struct logs_field f[] = {{.key = "worker", .value = name},
+		{.key = "pid", .number = main_pid(p)}, {.key = "status", .number = w->exit_code},
 		{.key = "signal", .number = w->exit_signal}};
 
 	report_exit(s, a->worker, how, sizeof how);
@@ -66,7 +69,7 @@ static void worker_ended(struct supervisor *s, const struct action *a)
 	else
 		logs_event(s->logs,
 			a->from == WORKER_RUNNING || w->exit_code != 0 ? LOGS_WARNING : LOGS_INFO,
-			"worker.died", f, 4, "%s (pid %d) %s after %s", name, (int)p->pid, how,
+			"worker.died", f, 4, "%s (pid %d) %s after %s", name, (int)main_pid(p), how,
 			lived);
 }
 
@@ -76,13 +79,13 @@ static void worker_stops(struct supervisor *s, const struct action *a)
 	char buf[600];
 	const char *reason = report_why(s, a->worker, a->reason, buf, sizeof buf);
 	struct logs_field f[] = {{.key = "worker", .value = name},
-		{.key = "pid", .number = s->processes[a->worker].pid},
+		{.key = "pid", .number = main_pid(&s->processes[a->worker])},
 		{.key = "reason", .value = reason}};
 
 	if (a->from == WORKER_STOPPING)
 		logs_event(s->logs, LOGS_ERROR, "worker.unkillable", f, 3,
 			"%s (pid %d) %s: it is stuck in the kernel", name,
-			(int)s->processes[a->worker].pid, a->reason);
+			(int)main_pid(&s->processes[a->worker]), a->reason);
 	else
 		logs_event(s->logs, LOGS_INFO, "worker.stopping", f, 3, "%s is stopping: %s", name,
 			reason);
@@ -112,7 +115,7 @@ void report_kill(struct supervisor *s, const struct process *p)
 	const struct worker *w = &s->core.workers[p->slot];
 	const char *term = sigabbrev_np(w->settings->stopsignal);
 	struct logs_field f[] = {
-		{.key = "worker", .value = p->name}, {.key = "pid", .number = p->pid}};
+		{.key = "worker", .value = p->name}, {.key = "pid", .number = main_pid(p)}};
 	int64_t waited_ns = lease_now_ns() - w->since_ns;
 	char waited[32];
 
@@ -121,16 +124,20 @@ void report_kill(struct supervisor *s, const struct process *p)
 		return;
 	report_span(waited_ns, waited, sizeof waited);
 	logs_event(s->logs, LOGS_WARNING, "worker.killing", f, 2,
-		"%s (pid %d) %s within %s of SIG%s: killing %s (%s)", p->name, (int)p->pid,
+		"%s (pid %d) %s within %s of SIG%s: killing %s (%s)", p->name, (int)main_pid(p),
 		p->leader_alive ? "did not end" : "left processes that did not end", waited,
 		term != NULL ? term : "?", p->leader_alive ? "it" : "them",
 		why_killed(s, w, waited_ns));
 }
 
 /* People who run a task that ends wonder what is wrong with status 0. */
-static const char *too_soon(const struct worker *w)
+static const char *too_soon(const struct supervisor *s, int slot)
 {
+	const struct worker *w = &s->core.workers[slot];
 	bool task = w->exit_code == 0 && w->exit_signal == 0 && !w->spawn_failed;
+
+	if (task && s->processes[slot].left_pid != 0)
+		return " (keep it in the foreground, for example by --no-daemon)";
 
 	return task ? " before startsecs (a task that is to end needs startsecs = 0)" : "";
 }
@@ -155,8 +162,8 @@ static void worker_waits(struct supervisor *s, const struct action *a)
 		logs_event(s->logs, LOGS_DEBUG, "worker.backoff", f, 2, "%s %s", name, a->reason);
 	else if (w->failures > 0 && tries > 0)
 		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
-			"%s %s%s: trying again in %s (%d of %d)", name, how, too_soon(w), in,
-			w->failures, tries);
+			"%s %s%s: trying again in %s (%d of %d)", name, how, too_soon(s, a->worker),
+			in, w->failures, tries);
 	else if (strcmp(a->reason, "exited too quickly") == 0)
 		logs_event(s->logs, LOGS_WARNING, "worker.backoff", f, 2,
 			"%s %s: starting it again in %s", name, how, in);
@@ -177,7 +184,7 @@ static void worker_fatal(struct supervisor *s, const struct action *a)
 	report_exit(s, a->worker, how, sizeof how);
 	logs_event(s->logs, LOGS_ERROR, "worker.fatal", f, 2,
 		"%s %s%s; given up after %d start%s: mend it, then `baton start %s`", name, how,
-		too_soon(&s->core.workers[a->worker]), starts, starts == 1 ? "" : "s", name);
+		too_soon(s, a->worker), starts, starts == 1 ? "" : "s", name);
 }
 
 static void report_worker(struct supervisor *s, const struct action *a)
@@ -185,7 +192,7 @@ static void report_worker(struct supervisor *s, const struct action *a)
 	const struct process *p = &s->processes[a->worker];
 	const char *name = report_worker_name(s, a->worker);
 	struct logs_field f[] = {
-		{.key = "worker", .value = name}, {.key = "pid", .number = p->pid}};
+		{.key = "worker", .value = name}, {.key = "pid", .number = main_pid(p)}};
 
 	switch ((enum worker_state)a->to) {
 	case WORKER_STARTING:
@@ -193,7 +200,7 @@ static void report_worker(struct supervisor *s, const struct action *a)
 		break;
 	case WORKER_RUNNING:
 		logs_event(s->logs, LOGS_INFO, "worker.running", f, 2, "%s is running (pid %d)",
-			name, (int)p->pid);
+			name, (int)main_pid(p));
 		break;
 	case WORKER_STOPPING:
 		/* Stopped before it was forked, it has no death: the slot holds its predecessor. */
@@ -234,7 +241,7 @@ static void report_executor(struct supervisor *s, const struct action *a)
 	struct logs_field f[] = {{.key = "program", .value = program},
 		{.key = "worker", .value = worker}, {.key = "reason", .value = a->reason},
 		{.key = "term", .number = (int64_t)x->term},
-		{.key = "pid", .number = a->worker >= 0 ? s->processes[a->worker].pid : 0}};
+		{.key = "pid", .number = a->worker >= 0 ? main_pid(&s->processes[a->worker]) : 0}};
 
 	switch ((enum executor_state)a->to) {
 	case EXECUTOR_EXECUTING:

@@ -25,7 +25,7 @@ void report_recycle(struct supervisor *s, const struct action *a)
 	int64_t age_ns = lease_now_ns() - w->started_ns;
 	char is[32], limit[32];
 	struct logs_field f[] = {{.key = "worker", .value = name},
-		{.key = "pid", .number = s->processes[a->worker].pid},
+		{.key = "pid", .number = main_pid(&s->processes[a->worker])},
 		{.key = "reason", .value = a->reason},
 		{.key = "memory_bytes", .number = w->memory_bytes},
 		{.key = "age_s", .number = age_ns / CORE_SECOND}};

@@ -145,7 +145,7 @@ static json_t *executor_of(struct supervisor *s, const struct program *p)
 	return json_pack("{s:s s:s s:o s:o s:o s:o s:b s:I s:o}", "program", p->settings->name,
 		"state", executor_state_name(x->state), "worker",
 		has ? json_string(report_worker_name(s, x->worker)) : json_null(), "pid",
-		has ? json_integer(s->processes[x->worker].pid) : json_null(), "term",
+		has ? json_integer(main_pid(&s->processes[x->worker])) : json_null(), "term",
 		has ? json_integer((json_int_t)x->term) : json_null(), "since",
 		boot_time(x->since_ns), "answered", x->answered, "busy", (json_int_t)x->busy,
 		"reason", text_or_null(reason));
@@ -199,8 +199,8 @@ static json_t *worker_of(struct supervisor *s, int slot)
 		said = probes_why(s, slot, status, sizeof status);
 	return json_pack("{s:s s:I s:o s:s s:b s:b s:o s:I s:o s:o s:I s:s s:i s:o s:o}", "name",
 		report_worker_name(s, slot), "id", (json_int_t)w->id, "pid",
-		live ? json_integer(p->pid) : json_null(), "state", worker_state_name(w->state),
-		"ready", w->ready, "executor",
+		live ? json_integer(main_pid(p)) : json_null(), "state",
+		worker_state_name(w->state), "ready", w->ready, "executor",
 		x->exists && x->worker == slot && x->shown && x->state != EXECUTOR_NONE,
 		"started_at", live ? boot_time(w->started_ns) : json_null(), "restarts",
 		(json_int_t)w->restarts, "last_exit", last_exit(s, w), "status", text_or_null(said),

@@ -21,7 +21,7 @@ void process_init(struct supervisor *s, struct process *p, int slot)
 	memset(p, 0, sizeof *p);
 	p->supervisor = s;
 	p->slot = slot;
-	p->report_fd = p->hold_fd = p->channel_fd = p->ready_fd = -1;
+	p->report_fd = p->hold_fd = p->channel_fd = p->ready_fd = p->main_fd = -1;
 	p->lease.fd_rw = p->lease.fd_ro = -1;
 }
 
@@ -35,6 +35,7 @@ static void close_fd(int *fd)
 void process_release(struct process *p)
 {
 	probes_forget(p);
+	main_forget(p);
 	table_free(p);
 	loop_unwatch(p->report_watch);
 	loop_unwatch(p->channel_watch);
@@ -442,6 +443,7 @@ void spawn_resume(struct process *p, const int places[2])
 
 	if (p->report_fd >= 0)
 		p->report_watch = loop_watch(s->loop, p->report_fd, LOOP_READ, report_readable, p);
+	main_resume(p);
 	for (int i = 0; i < 2; i++)
 		p->streams[i] = logs_claim_stream(s->logs, places[i], stream_ended, p);
 }

@@ -8,6 +8,7 @@
 
 #include "supervisor/shell/probes.h"
 #include "supervisor/shell/spawn_internal.h"
+#include "worker/tree.h"
 
 struct spawn_block {
 	struct spawn_block *next;
@@ -108,7 +109,7 @@ bool spawn_inheritable(const char *pair)
 		"SERVER_STARTER_PORT", "SERVER_STARTER_GENERATION", "MAINPID", "MANAGERPID",
 		"BATON_INSTANCE", "BATON_PROGRAM", "BATON_WORKER", "BATON_INDEX", "BATON_WORKERS",
 		"BATON_CONTROL", "BATON_CHANNEL_FD", "BATON_LEASE_FD", "BATON_EXECUTOR",
-		"BATON_TERM", "BATON_EVENT", "BATON_PID"};
+		"BATON_TERM", "BATON_EVENT", "BATON_PID", TREE_MARK};
 
 	if (strchr(pair, '=') == NULL || strncmp(pair, "EINHORN_", 8) == 0)
 		return false;
@@ -130,6 +131,8 @@ static int env_baton(struct spawn *sp)
 	int rc = 0;
 
 	rc |= spawn_env_set(sp, "BATON_INSTANCE=%s", s->instance);
+	rc |= spawn_env_set(
+		sp, TREE_MARK "=%s.%llu", s->instance, (unsigned long long)sp->process->id);
 	rc |= spawn_env_set(sp, "BATON_PROGRAM=%s", sp->settings->name);
 	rc |= spawn_env_set(sp, "BATON_WORKER=%s", sp->process->name);
 	rc |= spawn_env_set(sp, "BATON_INDEX=%d", w->index);

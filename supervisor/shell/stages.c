@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "supervisor/shell/strays.h"
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/unixsock.h"
 
@@ -240,6 +241,9 @@ void stages_up(struct supervisor *s, int stage)
 void stages_down(struct supervisor *s, int stage)
 {
 	switch ((enum core_stage)stage) {
+	case STAGE_PROGRAMS:
+		strays_end(s);
+		break;
 	case STAGE_DIRECTORIES:
 		down_directories(s);
 		break;

@@ -35,10 +35,19 @@ struct probe_target;
 struct process {
 	struct supervisor *supervisor;
 	int slot;
-	uint64_t id;  /* of the spawn; 0 = free */
-	pid_t pid;    /* leader of its session; kept, for late messages, until the next spawn */
-	int pid_next; /* slot + 1 of the next one in its chain of pid_heads; 0 = none */
-	bool leader_alive; /* not reaped yet */
+	uint64_t id; /* of the spawn; 0 = free */
+	pid_t pid;   /* leader of its session; kept, for late messages, until the next spawn */
+	int pid_next, main_next; /* in the chains of pid_heads: main_process.c; 0 = none */
+	bool leader_alive;       /* its main process was not reaped yet: the leader, unless: */
+	/* MAINPID= (main_process.c): another process of its tree is the main one. 0 = none is. */
+	pid_t main_pid;
+	int main_fd; /* pidfd; -1 = none */
+	struct loop_watch *main_watch;
+	uint64_t main_ticks, leader_ticks; /* when they were started: /proc/PID/stat */
+	bool leader_reaped;
+	bool main_linked; /* in its chain of pid_heads */
+	bool main_told, notify_told; /* a MAINPID= that was not taken; a line that made no sense */
+	pid_t left_pid;              /* it has ended at once, and that one is left; 0 = none */
 	int report_fd, hold_fd, channel_fd;
 	int table_slot; /* of spawn_table.h, from 1; 0 = none */
 	struct loop_watch *report_watch, *channel_watch;
@@ -78,6 +87,7 @@ struct hook_process {
 	char what[64];
 };
 
+#define STRAYS_FEW     16
 #define HOOK_PROCESSES 16
 #define QUEUE_FIRST    256
 #define PROCESS_SLOTS  65536
@@ -193,7 +203,7 @@ struct supervisor {
 	size_t spawn_head, spawn_count, spawn_capacity;
 	int64_t spawn_after_ns; /* they wait for a promotion, until then; 0 = they do not wait */
 	int process_slots;
-	int pid_heads[PID_HEADS]; /* slot + 1, by pid: the latest process of a pid comes first */
+	int pid_heads[PID_HEADS]; /* by pid: the latest process of a pid comes first */
 	struct listener_slot *listeners;
 	size_t listener_count;
 	bool root_given_up; /* [baton] user */
@@ -233,6 +243,8 @@ struct supervisor {
 	int collecting;                     /* processes whose tree is awaited */
 	uint64_t reap_round, counted_round; /* ORPHANS was counted after that round of reaping */
 	int orphans;
+	pid_t strays_told[STRAYS_FEW]; /* the last ones that were told of */
+	int strays_told_next;
 	bool changed; /* something happened that a waiter may wait for */
 	bool exiting;
 	int exit_status;
@@ -243,7 +255,8 @@ struct supervisor {
 void supervisor_post(struct supervisor *s, const struct event *e);
 void supervisor_post_worker(struct supervisor *s, enum event_kind kind, const struct process *p);
 struct process *supervisor_process(struct supervisor *s, int slot, uint64_t id); /* NULL: another */
-/* The latest process with that pid; it may be dead (leader_alive). */
+/* The latest process of which that is the leader or the main process; it may be dead
+ * (leader_alive). main_process.c */
 struct process *supervisor_process_by_pid(struct supervisor *s, pid_t pid);
 void supervisor_set_pid(struct process *p, pid_t pid); /* 0 = forget it */
 void supervisor_forget_snapshots(struct supervisor *s);
@@ -295,6 +308,17 @@ void reap_signal(struct supervisor *s, const struct action *a);
 /* The process that PID belongs to: itself, its session, or an ancestor; NULL = a stranger. */
 struct process *reap_owner(struct supervisor *s, pid_t pid);
 void reap_oom_init(struct supervisor *s);
+void reap_died(struct process *p, const siginfo_t *info); /* its main process */
+
+/* main_process.c: the main process of a worker, also where MAINPID= has named another one */
+pid_t main_pid(const struct process *p);
+int main_signal(const struct process *p, int sig);
+void main_signal_group(const struct process *p, int sig);
+bool main_has_other(const struct process *p, pid_t than); /* another one than THAN was named */
+void main_named(struct process *p, pid_t pid);
+void main_former_ended(struct process *p, const siginfo_t *info);
+void main_forget(struct process *p); /* it has ended; its number stays for what is told of it */
+void main_resume(struct process *p); /* after an upgrade in place */
 
 /* lock.c: keeper, deadman, waiter, guard, inotify */
 int lock_stage_deadman(struct supervisor *s, struct err *e);
@@ -308,6 +332,7 @@ void lock_wait_guard(struct supervisor *s, int64_t epoch);
 void lock_arm(struct supervisor *s, const struct action *a);
 void lock_disarm(struct supervisor *s, int program);
 void lock_table_set(struct supervisor *s, const struct process *p, bool kill);
+void lock_table_main(struct supervisor *s, const struct process *p); /* MAINPID= */
 void lock_table_clear(struct supervisor *s, int slot);
 int lock_table_reserve(struct supervisor *s, int slots, struct err *e);
 bool lock_reaped(struct supervisor *s, pid_t pid, int status); /* true = it was one of ours */

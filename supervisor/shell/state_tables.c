@@ -211,8 +211,11 @@ LIST(lease, lease)
 #define NAME "struct process"
 static const struct state_field process[] = {
 	SKIP(supervisor), V(slot), V(id), V(pid),
-	SKIP(pid_next), /* supervisor_set_pid */
-	V(leader_alive), FD(report_fd), FD(hold_fd), FD(channel_fd),
+	SKIP(pid_next), SKIP(main_next), /* supervisor_set_pid, main_resume */
+	V(leader_alive), V(main_pid), FD(main_fd),
+	SKIP(main_watch), SKIP(main_linked), /* main_resume */
+	V(main_ticks), V(leader_ticks), V(leader_reaped), V(main_told), V(notify_told), V(left_pid),
+	FD(report_fd), FD(hold_fd), FD(channel_fd),
 	SKIP(table_slot), /* ends with the exec; its child still says its byte: spawn_table.h */
 	SKIP(report_watch), SKIP(channel_watch), /* spawn_resume, channel_resume */
 	SUB(channel_in, channel_buffer), SUB(lease, lease),
@@ -378,6 +381,7 @@ static const struct state_field supervisor[] = {
 	SKIP(timer_at_ns), /* set_timer */
 	V(mended_ns), V(started_wall_us), V(interrupts), V(generation), V(collecting),
 	SKIP(reap_round), SKIP(counted_round), SKIP(orphans), /* of one round */
+	SKIP(strays_told), SKIP(strays_told_next), /* told once more */
 	SKIP(changed), SKIP(exiting), SKIP(exit_status), V(stage_status),
 };
 LIST(supervisor, supervisor)

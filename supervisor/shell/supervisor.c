@@ -59,33 +59,6 @@ struct process *supervisor_process(struct supervisor *s, int slot, uint64_t id)
 	return s->processes[slot].id == id && id != 0 ? &s->processes[slot] : NULL;
 }
 
-struct process *supervisor_process_by_pid(struct supervisor *s, pid_t pid)
-{
-	if (pid <= 0)
-		return NULL;
-	for (int at = s->pid_heads[pid % PID_HEADS]; at != 0; at = s->processes[at - 1].pid_next) {
-		if (s->processes[at - 1].pid == pid)
-			return &s->processes[at - 1];
-	}
-	return NULL;
-}
-
-void supervisor_set_pid(struct process *p, pid_t pid)
-{
-	struct supervisor *s = p->supervisor;
-	int *at = &s->pid_heads[p->pid % PID_HEADS];
-
-	while (p->pid != 0 && *at != p->slot + 1)
-		at = &s->processes[*at - 1].pid_next;
-	if (p->pid != 0)
-		*at = p->pid_next;
-	p->pid = pid;
-	if (pid == 0)
-		return;
-	p->pid_next = s->pid_heads[pid % PID_HEADS];
-	s->pid_heads[pid % PID_HEADS] = p->slot + 1;
-}
-
 /* Watches hold pointers to processes, so the array of processes never moves: it is reserved once,
  * untouched pages cost nothing. */
 #define MOST_DESCRIPTORS (8 * PROCESS_SLOTS)

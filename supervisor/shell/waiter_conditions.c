@@ -93,7 +93,7 @@ static bool fits_named(const struct supervisor *s, const struct program *p, cons
 {
 	char pid[32];
 
-	snprintf(pid, sizeof pid, "%d", (int)s->processes[p->executor.worker].pid);
+	snprintf(pid, sizeof pid, "%d", (int)main_pid(&s->processes[p->executor.worker]));
 	return strcmp(w->text, pid) == 0 ||
 	       strcmp(w->text, report_worker_name(s, p->executor.worker)) == 0;
 }

@@ -89,7 +89,8 @@ static void tell_replaced(struct supervisor *s, struct waiter *w)
 			of->generation != p->generation || of->generation == at->generation)
 			continue;
 		at->told = true;
-		snprintf(text, sizeof text, "is replaced, pid %d", (int)s->processes[at->slot].pid);
+		snprintf(text, sizeof text, "is replaced, pid %d",
+			(int)main_pid(&s->processes[at->slot]));
 		tell(s, w, at->program, at->slot, text);
 	}
 }
@@ -171,7 +172,8 @@ static json_t *programs_json(struct supervisor *s, const struct waiter *w)
 			k = core_next_worker(&s->core, w->workers[i].program, k))
 			json_array_append_new(workers,
 				json_pack("{s:s s:i s:s s:I}", "name", report_worker_name(s, k),
-					"pid", s->core.workers[k].tree ? s->processes[k].pid : 0,
+					"pid",
+					s->core.workers[k].tree ? main_pid(&s->processes[k]) : 0,
 					"state", worker_state_name(s->core.workers[k].state),
 					"generation", (json_int_t)s->core.workers[k].generation));
 		json_array_append_new(

@@ -501,6 +501,8 @@ while True:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         s.sendto(b"READY=1\nSTATUS=forged", address)
     one.wait_log(f"pid {os.getpid()} is in no worker's process tree")
+    told = re.findall(r"web:0: a notification of pid (\d+) .*", one.log())
+    equal(told, [str(pid)], "told of the nonsense, once")
     w = one.worker("web:0")
     equal((w["state"], w["ready"], w["status"], w["pid"]),
           ("starting", False, "with descriptors", pid), "web:0 (state, ready, status, pid)")
@@ -508,6 +510,176 @@ while True:
     check(sum(f.startswith("pipe:") for f in open_files) < 10,
           f"descriptors that came with a message were kept: {open_files}")
     one.stop()
+
+
+@test("a bad line in a notification: that line is passed over and told, the rest counts")
+def _():
+    one = Instance("""
+        [baton]
+        [program:web]
+        command = %(here)s/web
+        ready = notify
+        ready_timeout = 100s
+    """, start=False)
+    script(one, "web", NOTIFY + r"""
+notify("READY=1\nGARBAGE\n")
+notify("more of it")
+notify("STATUS=up")
+while True:
+    signal.pause()
+""")
+    one.start()
+    one.wait_for("ready=web", 5)
+    wait_until(lambda: one.worker("web:0")["status"] == "up", 5, "the last message")
+    told = re.findall(r"web:0: .*not KEY=VALUE.*", one.log())
+    equal(len(told), 1, f"times it was told: {told}")
+
+
+# The one that was started makes another the main process, and ends or stays as its file says.
+MAIN = NOTIFY + r"""
+import time
+where, how = sys.argv[1:3]
+told, teller = os.pipe()
+def note(name):
+    with open(f"{where}.{name}", "a") as f:
+        f.write(f"{os.getpid()}\n")
+def serve():
+    def term(*_):
+        note("term")
+        os._exit(0)
+    signal.signal(signal.SIGTERM, term)
+    signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))
+    note("child")
+    notify(f"MAINPID={os.getpid()}\nREADY=1\nSTATUS=main")
+    os.write(teller, b"x")
+    while True:
+        signal.pause()
+if os.fork() == 0:
+    if how == "hides":
+        os.setsid()
+        if os.fork() != 0:
+            os._exit(0)
+    serve()
+os.close(teller)
+os.read(told, 1)
+if how == "stays":
+    os.wait()
+    time.sleep(1000)
+"""
+
+
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+        return int(f.read().rpartition(")")[2].split()[1])
+
+
+def mains(one, name):
+    def found():
+        with contextlib.suppress(OSError):
+            with open(one.path(f"{name}.child"), encoding="ascii") as f:
+                return [int(line) for line in f.read().split("\n")[:-1]]
+        return None
+    return wait_until(found, 5, f"the pid of {name}")
+
+
+@test("MAINPID: status, signals, the end and its status are those of the process that it names")
+def _():
+    one = Instance("""
+        [DEFAULT]
+        startsecs = 0
+        ready = notify
+        stopwaitsecs = 20s
+        [program:leaves]
+        command = %(here)s/main %(here)s/leaves leaves
+        [program:hides]
+        command = %(here)s/main %(here)s/hides hides
+        [program:stays]
+        command = %(here)s/main %(here)s/stays stays
+        [baton]
+        loglevel = info
+    """, start=False)
+    script(one, "main", MAIN)
+    one.start()
+    for name in ("leaves", "hides", "stays"):
+        one.wait_for(f"ready={name}", 10)
+    pids = {name: mains(one, name)[0] for name in ("leaves", "hides", "stays")}
+    for name, pid in pids.items():
+        w = one.worker(f"{name}:0")
+        equal((w["pid"], w["state"], w["restarts"]), (pid, "running", 0), name)
+    # Over an upgrade in place.
+    one.cli("upgrade", status=0)
+    for name, pid in pids.items():
+        equal(one.worker(f"{name}:0")["pid"], pid, f"{name} after the upgrade")
+    with one.events() as events:
+        for name in ("leaves", "hides"):
+            one.cli("signal", "USR1", name, status=0)
+            events.wait("worker.died", worker=f"{name}:0", pid=pids[name], status=7)
+            events.wait("worker.running", worker=f"{name}:0")
+            pids[name] = mains(one, name)[1]
+            equal(one.worker(f"{name}:0")["pid"], pids[name], f"the successor of {name}")
+        # Its parent, which was started, has its status: that one is the main process again.
+        os.kill(pids["stays"], signal.SIGUSR1)
+        wait_until(lambda: one.worker("stays:0")["pid"] not in (None, pids["stays"]), 5,
+                   "the former main process of stays")
+        equal(one.worker("stays:0")["restarts"], 0, "restarts of stays")
+    former = one.worker("stays:0")["pid"]
+    one.cli("restart", "stays", status=0)
+    check(state_of(former) is None, "the process that was started is left")
+    one.wait_for("ready=stays")
+    pids["stays"] = mains(one, "stays")[1]
+    began, former = time.monotonic(), parent_of(pids["stays"])
+    one.cli("stop", "stays", status=0)
+    between(time.monotonic() - began, 0, 15, "seconds of a stop with stopwaitsecs = 20s")
+    equal((state_of(pids["stays"]), state_of(former)), (None, None), "both")
+    one.cli("stop", "leaves", "hides", status=0)
+    for name in ("leaves", "hides"):
+        with open(one.path(f"{name}.term"), encoding="ascii") as f:
+            equal(f.read(), f"{pids[name]}\n", f"who had TERM of {name}")
+        equal(state_of(pids[name]), None, f"{name} when stop has answered")
+    one.stop()
+
+
+@test("MAINPID: a process of another tree is refused and told once; an executor's is killed with it")
+def _():
+    one = Instance("""
+        [scheduler]
+        ttl = 5s
+        heartbeat = 1s
+        kill_grace = 500ms
+        [program:web]
+        command = %(here)s/web
+        ready = notify
+        [program:boss]
+        command = %(here)s/main %(here)s/boss hides
+        ready = notify
+        executor = candidate
+        promote_timeout = 100s
+    """, start=False)
+    script(one, "main", MAIN)
+    script(one, "web", NOTIFY + r"""
+for wrong in (1, os.getppid(), 2 ** 22 + 1):
+    notify(f"MAINPID={wrong}")
+notify(f"MAINPID={os.getpid()}\nREADY=1")
+while True:
+    signal.pause()
+""")
+    one.start()
+    one.wait_for("ready=web")
+    one.wait_for("executor")
+    boss = mains(one, "boss")[0]
+    equal(one.executor()["pid"], boss, "pid of the executor")
+    told = re.findall(r"web:0: .*MAINPID=(\d+).*", one.log())
+    equal(told, ["1"], "told")
+    term = one.term()
+    with one.events() as events:
+        os.kill(boss, signal.SIGKILL)
+        events.wait("worker.died", worker="boss:0", pid=boss, signal=9)
+    one.wait_for(f"term>{term}", 10)
+    boss = mains(one, "boss")[1]
+    equal(one.executor()["pid"], boss, "pid of the next one")
+    web = one.worker("web:0")["pid"]
+    one.kill()
+    wait_until(lambda: state_of(boss) in (None, "Z") and state_of(web) in (None, "Z"), 5, "deaths")
 
 
 if __name__ == "__main__":

@@ -663,6 +663,209 @@ def _():
     os.kill(child, signal.SIGKILL)
     wait_until(lambda: state_of(child) is None, 5, "the orphan reaped")
 
+# Starts ARGUMENTS twice forked, in a session of its own, and has its pid in a file before it ends.
+HIDE = r"""
+    #!/usr/bin/python3
+    import os, sys
+    told, teller = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            null = os.open("/dev/null", os.O_RDWR)
+            for fd in (0, 1, 2):
+                os.dup2(null, fd)
+            with open(sys.argv[1], "a") as f:
+                f.write(f"{os.getpid()}\n")
+            os.write(teller, b"x")
+            os.execvp(sys.argv[2], sys.argv[2:])
+        os._exit(0)
+    os.wait()
+    os.close(teller)
+    os.read(told, 1)
+"""
+
+
+@test("a session of its own and no parents: ends with its worker, and at the latest with baton")
+def _():
+    one = Instance("""
+        [baton]
+        [program:both]
+        command = sh -c "%(here)s/hide %(here)s/both sleep 1000; exec sleep 1000"
+        startsecs = 0
+        [program:deaf]
+        command = sh -c "trap '' TERM; %(here)s/hide %(here)s/deaf sleep 1000; trap - TERM; exec sleep 1000"
+        startsecs = 0
+        stopwaitsecs = 300ms
+        [program:kept]
+        command = sh -c "env -i %(here)s/hide %(here)s/kept sleep 1000; exec sleep 1000"
+        startsecs = 0
+    """, start=False)
+    script(one, "hide", HIDE)
+    one.start()
+    both, deaf, kept = (read_pids(one.path(name), 1)[0] for name in ("both", "deaf", "kept"))
+    one.call("stop", targets=["deaf"], wait=True)
+    check(gone(deaf), "it was deaf to TERM and is left when stop answers")
+    check(not gone(both), "another worker's was killed")
+    one.call("restart", targets=["both"], wait=True)
+    check(gone(both), "left when restart answers")
+    both = read_pids(one.path("both"), 2)[1]
+    one.call("stop", targets=["kept"], wait=True)
+    check(not gone(kept), "nothing tells whose it is, yet it was killed")
+    one.wait_log(f"pid {kept} .* belongs to no worker")
+    one.stop()
+    check(gone(both) and gone(kept), f"alive after baton: {both} {gone(both)}, {kept} {gone(kept)}")
+    one._reader.join(5)
+    one.wait_log(rf"pid {kept} .*killed")
+
+
+@test("compatibility: what escaped is left alone, also at the end, as supervisord does")
+def _():
+    one = Instance("""
+        [supervisord]
+        [program:both]
+        command = sh -c "%(here)s/hide %(here)s/both sleep 1000; exec sleep 1000"
+        startsecs = 0
+        stdout_logfile = NONE
+        stderr_logfile = NONE
+    """, start=False)
+    script(one, "hide", HIDE)
+    one.start()
+    both = read_pids(one.path("both"), 1)[0]
+    one.stop()
+    check(not gone(both), "it was killed")
+    os.kill(both, signal.SIGKILL)
+
+
+@test("a program that goes to the background: told with its pid, once, and ended")
+def _():
+    one = Instance("""
+        [baton]
+        [program:web]
+        command = %(here)s/hide %(here)s/web sleep 1000
+        startretries = 1
+        restart_backoff = 10ms
+        [program:task]
+        command = sh -c "exit 0"
+        startretries = 0
+    """, start=False)
+    script(one, "hide", HIDE)
+    one.start()
+    first, second = read_pids(one.path("web"), 2)
+    one.wait_log("web:0 exited with status 0.*given up after 2 starts")
+    check(gone(first) and gone(second), "it runs on")
+    told = re.findall(r"web:0 went to the background \(pid (\d+) is left\): baton supervises what "
+                      r"it starts; keep it in the foreground \(for example --no-daemon\)", one.log())
+    equal(told, [str(first)], "what is told")
+    check("web:0 exited with status 0 before startsecs" not in one.log(), "that is not the way out")
+    contains(one.log(), f"web:0 exited with status 0 and left pid {second} in the background",
+             "the reason of the failed start")
+    one.wait_log(r"task:0 exited with status 0 before startsecs \(a task that")
+
+
+@test("a new version that goes to the background on the socket: nothing of it is left")
+def _():
+    one = Instance("""
+        [baton]
+        [socket:http]
+        listen = 127.0.0.1:0
+        [program:web]
+        command = %(here)s/web
+        sockets = http
+        workers = 2
+        restart_backoff = 10ms
+    """, start=False)
+    script(one, "hide", HIDE)
+    script(one, "web", "#!/bin/sh\nexec sleep 1000\n")
+    one.start()
+    one.wait_for("ready=web")
+    old = {w["name"]: w["pid"] for w in one.workers("web")}
+    script(one, "web.new", f"#!/bin/sh\nexec {one.path('hide')} {one.path('v2')} sleep 1000\n")
+    os.rename(one.path("web.new"), one.path("web"))
+    r = one.cli("reload", status=1)
+    contains(r.err + r.out, "in the background", "the reason")
+    equal({w["name"]: w["pid"] for w in one.workers("web")}, old, "the old ones")
+    equal([p for p in read_pids(one.path("v2"), 1) if not gone(p)], [], "alive of the new version")
+
+
+@test("root that may not look into others (as in a container) finds what another user's worker has hidden")
+def _():
+    if os.geteuid() != 0:
+        skip("needs root to become another user")
+    need("setpriv")
+    where = folder()
+    os.chmod(where, 0o777)
+    one = Instance("""
+        [baton]
+        [program:web]
+        command = sh -c "%(here)s/hide %(here)s/web sleep 1000; exec sleep 1000"
+        user = nobody
+        startsecs = 0
+    """, start=False, folder=where, prefix=["setpriv", "--bounding-set",
+                                                      "-sys_ptrace,-perfmon,-sys_admin"])
+    script(one, "hide", HIDE)
+    one.start()
+    hidden = read_pids(one.path("web"), 1)[0]
+    one.call("restart", targets=["web"], wait=True)
+    check(gone(hidden), "left when restart answers")
+    check("belongs to no worker" not in one.log(), "told of what was killed")
+    hidden = read_pids(one.path("web"), 2)[1]
+    one.kill()
+    wait_until(lambda: gone(hidden), 5, "the deadman")
+
+
+@test("what a readiness command leaves behind ends with it, also in a session of its own")
+def _():
+    one = Instance("""
+        [baton]
+        [program:web]
+        command = sh -c "%(here)s/hide %(here)s/own sleep 1000; exec sleep 1000"
+        ready = exec:%(here)s/probe
+    """, start=False)
+    script(one, "hide", HIDE)
+    script(one, "probe", f"#!/bin/sh\n{one.path('hide')} {one.path('left')} sleep 1000\n"
+           f"[ $(wc -l < {one.path('left')}) -ge 2 ]\n")
+    one.start()
+    one.wait_for("ready=web", 20)
+    left = read_pids(one.path("left"), 2)
+    wait_until(lambda: all(map(gone, left)), 5, f"the end of {left}")
+    check(not gone(read_pids(one.path("own"), 1)[0]), "the worker's own was killed with them")
+
+
+@test("kill -9 of the supervisor: the deadman finds what escaped, and spares what is to be kept")
+def _():
+    ini = """
+        [baton]
+        on_supervisor_death = {}
+        [scheduler]
+        ttl = 5s
+        heartbeat = 1s
+        kill_grace = 500ms
+        [program:web]
+        command = sh -c "%(here)s/hide %(here)s/web sleep 1000; exec sleep 1000"
+        startsecs = 0
+        [program:boss]
+        command = sh -c "%(here)s/hide %(here)s/boss sleep 1000; exec sleep 1000"
+        startsecs = 0
+        executor = candidate
+        promote_timeout = 100s
+    """
+    for rule in ("kill", "keep"):
+        one = Instance(ini.format(rule), start=False)
+        script(one, "hide", HIDE)
+        one.start()
+        one.wait_for("executor")
+        web, boss = (read_pids(one.path(name), 1)[0] for name in ("web", "boss"))
+        worker = one.worker("web:0")["pid"]
+        one.kill()
+        wait_until(lambda: gone(boss), 5, "the end of the executor's")
+        if rule == "kill":
+            wait_until(lambda: gone(web), 5, "the end of the other's")
+            continue
+        wait_until(lambda: not helpers(), 5, "the end of the deadman")
+        check(not gone(web) and not gone(worker), "on_supervisor_death = keep")
+        for pid in (web, worker):
+            os.kill(pid, signal.SIGKILL)
+
 
 @test("a worker deaf to TERM is killed after stopwaitsecs, and the log says why")
 def _():
