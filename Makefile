@@ -134,7 +134,7 @@ $(BUILD)/tests/lib/print_tables: LIBS += -lcmocka
 UPGRADE_SRC := $(addprefix supervisor/shell/,state_save.c state_load.c upgrade_resume.c waiters.c \
 	snapshot.c)
 UPGRADE_BIN := $(BUILD)/tests/baton-next $(BUILD)/tests/baton-far
-next_flags := -DSTATE_FORMAT=2 -DKEEPER_PROTOCOL=2 -DDEADMAN_PROTOCOL=2
+next_flags := -DSTATE_FORMAT=2 -DKEEPER_PROTOCOL=2 -DDEADMAN_PROTOCOL=3
 far_flags := -DSTATE_FORMAT=4 -DSTATE_READS_FROM=3 -DSTATE_READABLE_BY=4
 $(BUILD)/tests/baton-%: $(UPGRADE_SRC) $(MAIN_OBJ) $(BUILD)/libparts.a $(CLIENT_OBJ)
 	@mkdir -p $(@D)

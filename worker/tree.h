@@ -45,7 +45,8 @@ int tree_kill_leaders(const struct tree_leader *leaders, int leader_count, const
 /* As tree_scan, without marks. */
 int tree_scan_leaders(const struct tree_leader *leaders, int leader_count, pid_t *ret_pids,
 	int capacity, struct err *e);
-/* False: it has none of INSTANCE's that could be read. */
-bool tree_read_mark(pid_t pid, const char *instance, struct tree_mark *ret);
+/* False: it has none of INSTANCE's that could be read. PATIENT: what is in the middle of an exec is
+ * waited for, 10 ms at most. */
+bool tree_read_mark(pid_t pid, const char *instance, bool patient, struct tree_mark *ret);
 
 #endif

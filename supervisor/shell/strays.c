@@ -68,9 +68,12 @@ int strays_list(struct supervisor *s, pid_t *ret_pids, int room)
 }
 
 /* --- whose -------------------------------------------------------------------------------- */
+/* Or its tree is: of a leader that has just been reaped the core will hear. */
 static bool is_there(const struct process *p)
 {
-	return p != NULL && (p->leader_alive || p->collecting);
+	const struct worker *w = p != NULL ? &p->supervisor->core.workers[p->slot] : NULL;
+
+	return w != NULL && (p->leader_alive || p->collecting || (w->tree && w->id == p->id));
 }
 
 /* By session or group, which need no look into the process. */
@@ -94,7 +97,7 @@ struct process *strays_owner(struct supervisor *s, pid_t pid)
 	struct process *p = owner_by_number(s, pid);
 	struct tree_mark mark;
 
-	if (p != NULL || !tree_read_mark(pid, s->instance, &mark))
+	if (p != NULL || !tree_read_mark(pid, s->instance, false, &mark))
 		return p;
 	for (int i = 0; i < s->process_slots; i++) {
 		if (s->processes[i].id == mark.start)
@@ -112,7 +115,7 @@ int strays_marked(
 
 	for (int i = 0; i < strays && i < STRAYS_MOST && found < room; i++) {
 		if (owner_by_number(s, pids[i]) != NULL ||
-			!tree_read_mark(pids[i], s->instance, &mark) ||
+			!tree_read_mark(pids[i], s->instance, true, &mark) ||
 			mark.start != wanted.start ||
 			(wanted.part != 0 && mark.part != wanted.part))
 			continue;

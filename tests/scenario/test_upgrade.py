@@ -369,7 +369,7 @@ def guarded(instance):
             if os.readlink(path).startswith("/memfd:lock-table"):
                 with open(path, "rb") as f:
                     data = f.read()
-                return sorted(pid for pid, _, _ in struct.iter_unpack("<iIQ", data[16:]) if pid)
+                return sorted(pid for pid, *_ in struct.iter_unpack("<iIQQi4xQ", data[56:]) if pid)
     raise Failed("no table of the deadman")
 
 
