@@ -33,7 +33,7 @@ static bool on_run(const struct ledger_run *r, void *context)
 }
 
 static bool on_job(const struct ledger_job *j, const struct ledger_declared *declared,
-	const char *hostname, void *context)
+	const char *instance, const char *hostname, void *context)
 {
 	struct jobs_found *f = context;
 	void *larger = one_more(f, f->jobs, f->job_count, sizeof(*f->jobs));
@@ -43,6 +43,7 @@ static bool on_job(const struct ledger_job *j, const struct ledger_declared *dec
 	f->jobs = larger;
 	f->jobs[f->job_count].job = *j;
 	f->jobs[f->job_count].declared = *declared;
+	snprintf(f->jobs[f->job_count].instance, STORE_ID_BYTES, "%s", instance);
 	snprintf(f->jobs[f->job_count].hostname, LEDGER_NAME_BYTES, "%s", hostname);
 	f->job_count++;
 	return true;

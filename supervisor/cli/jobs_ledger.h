@@ -12,7 +12,8 @@
 struct jobs_known { /* a job that the ledger has heard of */
 	struct ledger_job job;
 	struct ledger_declared declared;
-	char hostname[LEDGER_NAME_BYTES];
+	/* who declared it last; "" = nobody did, or its file has it no longer */
+	char instance[STORE_ID_BYTES], hostname[LEDGER_NAME_BYTES];
 };
 
 struct jobs_found { /* arrays of this process's memory; jobs in the order of their names */

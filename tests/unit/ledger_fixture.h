@@ -77,6 +77,7 @@ struct seen {
 	struct ledger_run runs[SEEN];
 	struct ledger_job jobs[SEEN];
 	struct ledger_declared declared[SEEN];
+	char instances[SEEN][STORE_ID_BYTES];
 	struct ledger_request requests[SEEN];
 	int run_count, job_count, request_count;
 	char output[256];
@@ -94,12 +95,13 @@ static bool see_run(const struct ledger_run *r, void *context)
 }
 
 static bool see_job(const struct ledger_job *j, const struct ledger_declared *d,
-	const char *hostname, void *context)
+	const char *instance, const char *hostname, void *context)
 {
 	struct seen *s = context;
 
 	(void)hostname;
 	if (s->job_count < SEEN) {
+		snprintf(s->instances[s->job_count], STORE_ID_BYTES, "%s", instance);
 		s->jobs[s->job_count] = *j;
 		s->declared[s->job_count] = *d;
 	}

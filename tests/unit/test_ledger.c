@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -253,6 +254,59 @@ static void bounds(void **state)
 	assert_int_equal(p->l.unanswered, queued);
 	free((void *)(uintptr_t)u.output);
 	free(many);
+}
+
+/* 100,000 names of applications, as many jobs as a file may have, as many open runs as there can
+ * be: the job worker waits for this look before it runs anything. */
+static void a_look_at_a_large_ledger(void **state)
+{
+	struct process *p = *state;
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open(p->f.database, &db), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_exec(db,
+			"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE"
+			" i < 100000) INSERT INTO job_state(job, schedule) SELECT 'web:' || i, NULL"
+			" FROM n UNION ALL SELECT 'job' || i, '@daily' FROM n;"
+			"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE"
+			" i < 16384) INSERT INTO job_run(job, fire_time, attempt, term, status, "
+			"run)"
+			" SELECT 'job' || i, i, 1, 1, 'running', i FROM n",
+			NULL, NULL, NULL),
+		SQLITE_OK);
+	sqlite3_close(db);
+	start(p);
+	ask(p, ledger_look(&p->l, LEDGER_LOOK_RUNS | LEDGER_LOOK_JOBS | LEDGER_LOOK_REQUESTS));
+	assert_string_equal(p->got.text, "");
+	assert_int_equal(p->got.outcome, STORE_DONE);
+	assert_int_equal(p->got.job_count, 100000);
+	assert_int_equal(p->got.run_count, 16384);
+}
+
+/* More jobs than one request takes: still one declaration. */
+static void a_declaration_in_parts(void **state)
+{
+	struct process *p = *state;
+	struct ledger_declared *jobs = calloc(LEDGER_BATCH + 2, sizeof(*jobs));
+	struct seen *s;
+
+	for (int i = 0; i < LEDGER_BATCH + 2; i++) {
+		snprintf(jobs[i].job, sizeof(jobs[i].job), "%04d", i);
+		snprintf(jobs[i].schedule, sizeof(jobs[i].schedule), "@daily");
+	}
+	start(p);
+	ask(p, ledger_declare(&p->l, jobs, LEDGER_BATCH));
+	ask(p, ledger_declare(&p->l, jobs + LEDGER_BATCH, 2));
+	s = look(&p->f, &p->f.a, (struct store_query){.what = STORE_READ_JOBS});
+	assert_int_equal(s->job_count, LEDGER_BATCH + 2);
+	assert_string_equal(s->instances[0], p->f.a.settings.instance);
+	ask(p, ledger_declare(&p->l, jobs + 1, 3));
+	s = look(&p->f, &p->f.a, (struct store_query){.what = STORE_READ_JOBS});
+	assert_string_equal(s->instances[0], "");
+	assert_string_equal(s->instances[1], p->f.a.settings.instance);
+	assert_string_equal(s->instances[4], "");
+	free(jobs);
 }
 
 /* --- it dies ------------------------------------------------------------------------------- */
@@ -651,6 +705,8 @@ int main(int argc, char **argv)
 		TEST(requests_one_behind_the_other),
 		TEST(large_outputs_are_kept),
 		TEST(bounds),
+		TEST(a_look_at_a_large_ledger),
+		TEST(a_declaration_in_parts),
 		TEST(killed_between_commit_and_reply),
 		TEST(killed_before_it_read),
 		TEST(it_ends_with_its_job_worker),

@@ -341,7 +341,7 @@ static void declare(struct fixture *f, struct store *s, const char *job, const c
 
 	snprintf(d.job, sizeof(d.job), "%s", job);
 	snprintf(d.schedule, sizeof(d.schedule), "%s", schedule);
-	assert_outcome(f, s->ops->jobs->declare(s, &d, 1, &f->e), STORE_DONE);
+	assert_outcome(f, s->ops->jobs->declare(s, &d, 1, 1, false, &f->e), STORE_DONE);
 }
 
 static void what_is_known_of_a_job(void **state)
@@ -671,8 +671,8 @@ static void a_declaration_adds_the_ledger(void **state)
 	struct ledger_declared d = {.job = "a", .schedule = "@daily"};
 
 	make_version_1(f);
-	assert_outcome(f, f->b.ops->jobs->declare(&f->b, &d, 1, &f->e), STORE_REFUSED);
-	assert_outcome(f, f->a.ops->jobs->declare(&f->a, &d, 1, &f->e), STORE_DONE);
+	assert_outcome(f, f->b.ops->jobs->declare(&f->b, &d, 1, 1, true, &f->e), STORE_REFUSED);
+	assert_outcome(f, f->a.ops->jobs->declare(&f->a, &d, 1, 1, true, &f->e), STORE_DONE);
 	assert_true(the_job(f, "a").known_since_us > 0);
 }
 

@@ -36,7 +36,7 @@
 #include "worker/lock/store_jobs.h"
 
 #define LEDGER_BATCH       4096        /* records of one request */
-#define LEDGER_FRAME_BYTES (24u << 20) /* of one request or reply */
+#define LEDGER_FRAME_BYTES (64u << 20) /* of one request or reply */
 #define LEDGER_QUEUE_BYTES (48u << 20) /* of all requests that are not yet written */
 
 enum ledger_op {
@@ -51,7 +51,7 @@ enum ledger_op {
 
 enum ledger_look {                /* what a LOOK returns, any of */
 	LEDGER_LOOK_RUNS = 1,     /* queued and running, all owners, oldest first */
-	LEDGER_LOOK_JOBS = 2,     /* every job the ledger knows */
+	LEDGER_LOOK_JOBS = 2,     /* every job that a file has or had */
 	LEDGER_LOOK_PAUSED = 4,   /* those that are paused (without LEDGER_LOOK_JOBS) */
 	LEDGER_LOOK_REQUESTS = 8, /* the pending ones, oldest first */
 };
@@ -110,7 +110,8 @@ uint64_t ledger_claim(struct ledger *l, const struct ledger_claimant *who,
 uint64_t ledger_update(struct ledger *l, const struct ledger_update *updates, size_t count);
 uint64_t ledger_look(struct ledger *l, unsigned what);
 /* The jobs of our file, at promotion (before the LOOK whose known_since is to be right) and after a
- * reload: those that are missing stay known. */
+ * reload: those that are missing stay known, as in no file. More than LEDGER_BATCH are declared by
+ * calls one behind the other, with nothing in between. */
 uint64_t ledger_declare(struct ledger *l, const struct ledger_declared *jobs, size_t count);
 /* This request will not be run, and why ("job 'x' is not in the file of instance ..."). */
 uint64_t ledger_refuse(struct ledger *l, int64_t request, const char *reason);

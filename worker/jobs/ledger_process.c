@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "worker/jobs/ledger.h"
@@ -30,6 +31,8 @@ struct server {
 	struct ledger_buffer in, out;
 	struct ledger_head trim; /* the request that is under way; id 0 = none */
 	char trim_cursor[LEDGER_NAME_BYTES];
+	int64_t declare_us; /* the declaration that has begun; 0 = none */
+	bool declare_failed;
 	bool ring_failed; /* said once */
 };
 
@@ -201,11 +204,12 @@ static bool on_run(const struct ledger_run *r, void *context)
 }
 
 static bool on_job(const struct ledger_job *j, const struct ledger_declared *declared,
-	const char *hostname, void *context)
+	const char *instance, const char *hostname, void *context)
 {
 	struct found *f = context;
 
 	(void)declared;
+	(void)instance;
 	(void)hostname;
 	return collect(f, &f->jobs, j, sizeof(*j));
 }
@@ -231,7 +235,7 @@ static bool serve_look(struct server *v, struct ledger_head *head)
 	bool sent;
 
 	query.what = (what & LEDGER_LOOK_RUNS ? STORE_READ_RUNS : 0) |
-		     (what & LEDGER_LOOK_JOBS ? STORE_READ_JOBS : 0) |
+		     (what & LEDGER_LOOK_JOBS ? STORE_READ_DECLARED : 0) |
 		     (what & LEDGER_LOOK_PAUSED ? STORE_READ_PAUSED : 0) |
 		     (what & LEDGER_LOOK_REQUESTS ? STORE_READ_REQUESTS : 0);
 	outcome = v->store->ops->jobs->read(v->store, &query, &reader, &view, &e);
@@ -262,11 +266,20 @@ static bool serve_look(struct server *v, struct ledger_head *head)
 }
 
 /* --- the rest ------------------------------------------------------------------------------ */
+static int64_t wall_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 static bool serve_declare(struct server *v, struct ledger_head *head, char *payload)
 {
 	struct ledger_declared *jobs = (void *)payload;
 	struct ledger_head reply = {.op = head->op, .id = head->id};
 	size_t count = head->counts[0];
+	bool last = count < LEDGER_BATCH;
 	struct err e = {.text = ""};
 	enum store_outcome outcome;
 
@@ -277,7 +290,15 @@ static bool serve_declare(struct server *v, struct ledger_head *head, char *payl
 		TERMINATE(jobs[i].schedule);
 		TERMINATE(jobs[i].timezone);
 	}
-	outcome = v->store->ops->jobs->declare(v->store, jobs, count, &e);
+	if (v->declare_us == 0) {
+		v->declare_us = wall_us();
+		v->declare_failed = false;
+	}
+	outcome = v->store->ops->jobs->declare(
+		v->store, jobs, count, v->declare_us, last && !v->declare_failed, &e);
+	v->declare_failed |= outcome != STORE_DONE;
+	if (last)
+		v->declare_us = 0;
 	return answer(v, &reply, outcome, &e, NULL, 0);
 }
 
@@ -324,6 +345,8 @@ static bool trim_step(struct server *v)
 
 static bool serve_one(struct server *v, struct ledger_head *head, char *payload)
 {
+	if (head->op != LEDGER_DECLARE)
+		v->declare_us = 0;
 	switch ((enum ledger_op)head->op) {
 	case LEDGER_CLAIM:
 		return serve_claim(v, head, payload);

@@ -93,10 +93,11 @@ struct store;
 enum {
 	STORE_READ_RUNS = 1, /* job, run, since, failed, open apply; newest first */
 	STORE_READ_JOBS = 2,
-	STORE_READ_PAUSED = 4,   /* only those that are paused */
-	STORE_READ_REQUESTS = 8, /* the pending ones, or the one of REQUEST */
-	STORE_READ_LAST = 16,    /* on_run with the newest ended run of each job */
-	STORE_READ_OUTPUT = 32,  /* on_output with the kept output of each run */
+	STORE_READ_PAUSED = 4,    /* only those that are paused */
+	STORE_READ_REQUESTS = 8,  /* the pending ones, or the one of REQUEST */
+	STORE_READ_LAST = 16,     /* on_run with the newest ended run of each job */
+	STORE_READ_OUTPUT = 32,   /* on_output with the kept output of each run */
+	STORE_READ_DECLARED = 64, /* jobs of files; not those that only applications claimed */
 };
 
 struct store_query {
@@ -115,9 +116,10 @@ struct store_reader {
 	bool (*on_run)(const struct ledger_run *r, void *context);
 	bool (*on_output)(
 		const struct ledger_run *r, const void *bytes, size_t count, void *context);
-	/* DECLARED: as the last instance that declared it has it; "" = none did. */
+	/* DECLARED: as the last instance that declared it has it; "" = none did. INSTANCE,
+	 * HOSTNAME: of that one; "" = none did, or it has taken it out of its file again. */
 	bool (*on_job)(const struct ledger_job *j, const struct ledger_declared *declared,
-		const char *hostname, void *context);
+		const char *instance, const char *hostname, void *context);
 	bool (*on_request)(const struct ledger_request *r, void *context);
 	void *context;
 };
@@ -134,8 +136,10 @@ struct store_jobs_ops {
 	/* One transaction for all. *RET_RING: somebody waits for one of these: ring. */
 	enum store_outcome (*update)(struct store *, const struct ledger_update *updates,
 		size_t count, enum ledger_updated *ret_updated, bool *ret_ring, struct err *e);
-	enum store_outcome (*declare)(
-		struct store *, const struct ledger_declared *jobs, size_t count, struct err *e);
+	/* ROUND_US: one wall time for all parts of a declaration. LAST: with this part it is
+	 * complete, and what our instance declared before is in its file no longer. */
+	enum store_outcome (*declare)(struct store *, const struct ledger_declared *jobs,
+		size_t count, int64_t round_us, bool last, struct err *e);
 	enum store_outcome (*pause)(struct store *, const char *job, bool paused, const char *by,
 		bool *ret_changed, struct err *e);
 	enum store_outcome (*request)(struct store *, const char *job, const char *by,
@@ -144,7 +148,9 @@ struct store_jobs_ops {
 	 * it is not pending. */
 	enum store_outcome (*answer)(
 		struct store *, int64_t request, bool withdraw, const char *reason, struct err *e);
-	/* One step, from CURSOR ("" at first); *RET_MORE: call again. */
+	/* One step, from CURSOR ("" at first); *RET_MORE: call again. Ended runs; then the names of
+	 * jobs that no file has and that have no runs left. Claims of applications stay for an hour
+	 * at least: their row is what refuses the same firing to whoever asks again. */
 	enum store_outcome (*trim)(struct store *, int64_t keep_us, int64_t keep_count,
 		char cursor[LEDGER_NAME_BYTES], bool *ret_more, struct err *e);
 	/* RET_VIEW: the row and the executors, of the same transaction. A database of version 1, or

@@ -11,6 +11,7 @@
 
 #include "worker/lock/fs.h"
 #include "worker/lock/migrations.h"
+#include "worker/lock/store_jobs.h"
 
 struct sqlite3_stmt;
 
@@ -21,6 +22,9 @@ struct held {
 	bool told_gone; /* that its folder is gone: a look says so once */
 	uint64_t device, inode;
 	char db_uuid[STORE_ID_BYTES];
+	/* How far the claims have been trimmed. */
+	int64_t trimmed_run;
+	char trimmed_job[LEDGER_NAME_BYTES];
 };
 
 struct session {
@@ -75,8 +79,8 @@ enum store_outcome session_upgrade(struct store *store, int64_t epoch, struct er
 void session_text(char *out, size_t bytes, struct sqlite3_stmt *statement, int column);
 
 extern const struct store_jobs_ops store_sqlite_jobs;
-enum store_outcome sqlite_jobs_declare(
-	struct store *store, const struct ledger_declared *jobs, size_t count, struct err *e);
+enum store_outcome sqlite_jobs_declare(struct store *store, const struct ledger_declared *jobs,
+	size_t count, int64_t round_us, bool last, struct err *e);
 enum store_outcome sqlite_jobs_pause(struct store *store, const char *job, bool paused,
 	const char *by, bool *ret_changed, struct err *e);
 enum store_outcome sqlite_jobs_request(struct store *store, const char *job, const char *by,
@@ -85,6 +89,9 @@ enum store_outcome sqlite_jobs_answer(
 	struct store *store, int64_t request, bool withdraw, const char *reason, struct err *e);
 enum store_outcome sqlite_jobs_trim(struct store *store, int64_t keep_us, int64_t keep_count,
 	char cursor[LEDGER_NAME_BYTES], bool *ret_more, struct err *e);
+/* For a file without [job:] sections, where nobody else trims: some of the oldest claims, and some
+ * names; goes round. What fails here is done next time. */
+void sqlite_jobs_trim_claims(struct store *store);
 enum store_outcome sqlite_jobs_read(struct store *store, const struct store_query *query,
 	const struct store_reader *reader, struct store_view *ret_view, struct err *e);
 enum store_outcome sqlite_jobs_unclaim(struct store *store, const char *job, int64_t fire_time_us,

@@ -303,26 +303,6 @@ static enum store_outcome sqlite_force_release(struct store *store,
 	return outcome;
 }
 
-/* A program without [job:] sections has nobody who trims: some of the oldest, now and then. What
- * fails here is done next time. */
-static void trim_claims(struct store *store)
-{
-	int64_t before = session_wall_us() - store->settings.history_keep_us;
-	const struct held *h = store->private;
-	struct session s;
-	int rc;
-
-	if (store->settings.history_keep_us <= 0 || before <= 0 ||
-		session_begin(&s, store, "trim the claims", h->epoch, NULL) != STORE_DONE)
-		return;
-	rc = session_run(&s, NULL,
-		"DELETE FROM job_run WHERE run IN (SELECT run FROM (SELECT run, claimed_at, status"
-		" FROM job_run ORDER BY run LIMIT 256) WHERE status = 'claimed' AND"
-		" claimed_at < ?)",
-		"i", before);
-	(void)session_finish(&s, rc, true, NULL, NULL);
-}
-
 static enum store_outcome sqlite_claim(struct store *store, const char *program, int64_t term,
 	const char *job, int64_t fire_time_us, int attempt, int64_t owner, struct err *e)
 {
@@ -339,7 +319,7 @@ static enum store_outcome sqlite_claim(struct store *store, const char *program,
 	if (outcome == STORE_DONE && claimed.answer == LEDGER_CLAIM_TAKEN)
 		outcome = STORE_REFUSED;
 	if (outcome == STORE_DONE && claimed.run % 64 == 0)
-		trim_claims(store);
+		sqlite_jobs_trim_claims(store);
 	if (outcome == STORE_REFUSED)
 		err_set(e, ERR_REFUSED,
 			"the run of '%s' at %lld (attempt %d) is not '%s's under term %lld: it ran "

@@ -242,7 +242,9 @@ static enum store_outcome sqlite_jobs_claim(struct store *store, const struct le
 enum { WRITE, READ, UPDATE_STATEMENTS };
 
 static const char *const update_sql[UPDATE_STATEMENTS] = {
-	[WRITE] = "UPDATE job_run SET status = ?1, started_at = coalesce(?2, started_at),"
+	/* One that waited for its turn has begun when it is said to run; its end says it better. */
+	[WRITE] = "UPDATE job_run SET status = ?1, started_at = coalesce(?2, started_at,"
+		  " CASE ?1 WHEN 'running' THEN ?14 END),"
 		  " ended_at = coalesce(?3, ended_at), pid = coalesce(?4, pid), exit_code = ?5,"
 		  " signal = ?6, output_bytes = coalesce(?7, output_bytes),"
 		  " output = coalesce(?8, output), reason = coalesce(?9, reason)"
@@ -258,10 +260,11 @@ static int update_one(sqlite3_stmt **statements, const struct ledger_update *u,
 	enum ledger_updated *ret, bool *ret_ring)
 {
 	bool ends = !ledger_status_is_open(u->status);
-	int rc = session_step(statements[WRITE], "tIIIEIIbTtiii", ledger_status_name(u->status),
+	int rc = session_step(statements[WRITE], "tIIIEIIbTtiiii", ledger_status_name(u->status),
 		u->started_us, u->ended_us, u->pid, ends ? (int64_t)u->exit_code : (int64_t)-1,
 		(int64_t)u->signal, u->output_bytes, u->output, (size_t)u->output_kept, u->reason,
-		u->key.job, u->key.fire_time_us, (int64_t)u->key.attempt, u->owner);
+		u->key.job, u->key.fire_time_us, (int64_t)u->key.attempt, u->owner,
+		session_wall_us());
 	char status[32];
 
 	*ret = LEDGER_UPDATE_DONE;

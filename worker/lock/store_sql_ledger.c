@@ -106,17 +106,24 @@ static int read_runs(struct session *s, const struct store_query *query, bool la
 static int read_jobs(
 	struct session *s, const struct store_query *query, const struct store_reader *reader)
 {
-	bool all = (query->what & STORE_READ_JOBS) != 0;
+	/* Applications claim under any number of names. A job of a file that was claimed before it
+	 * was declared has a last firing of its schedule; theirs have none. */
+	const char *from =
+		query->what & STORE_READ_JOBS
+			? "job_state s LEFT JOIN job_pause p USING (job) WHERE true"
+		: query->what & STORE_READ_DECLARED
+			? "job_state s LEFT JOIN job_pause p USING (job) WHERE (s.schedule IS NOT"
+			  " NULL OR s.last_fire > 0 OR p.job IS NOT NULL)"
+			: "job_pause p LEFT JOIN job_state s USING (job) WHERE true";
 	sqlite3_stmt *q;
-	int rc = sqlite3_prepare_v2(s->db,
-		all ? "SELECT s.job, s.last_fire, s.known_since, p.paused_at, s.schedule,"
-		      " s.timezone, s.hostname FROM job_state s LEFT JOIN job_pause p USING (job)"
-		      " WHERE ?1 IS NULL OR s.job = ?1 ORDER BY s.job"
-		    : "SELECT p.job, s.last_fire, s.known_since, p.paused_at, s.schedule,"
-		      " s.timezone, s.hostname FROM job_pause p LEFT JOIN job_state s USING (job)"
-		      " WHERE ?1 IS NULL OR p.job = ?1 ORDER BY p.job",
-		-1, &q, NULL);
+	char sql[512];
+	int rc;
 
+	snprintf(sql, sizeof(sql),
+		"SELECT job, s.last_fire, s.known_since, p.paused_at, s.schedule, s.timezone,"
+		" s.hostname, s.instance FROM %s AND (?1 IS NULL OR job = ?1) ORDER BY job",
+		from);
+	rc = sqlite3_prepare_v2(s->db, sql, -1, &q, NULL);
 	if (rc != SQLITE_OK)
 		return rc;
 	if (query->job)
@@ -124,7 +131,7 @@ static int read_jobs(
 	while (sqlite3_step(q) == SQLITE_ROW) {
 		struct ledger_declared declared = {.job = ""};
 		struct ledger_job j = {.job = ""};
-		char hostname[LEDGER_NAME_BYTES];
+		char hostname[LEDGER_NAME_BYTES], instance[STORE_ID_BYTES];
 
 		session_text(j.job, sizeof(j.job), q, 0);
 		j.last_fire_us = sqlite3_column_int64(q, 1);
@@ -135,7 +142,9 @@ static int read_jobs(
 		session_text(declared.schedule, sizeof(declared.schedule), q, 4);
 		session_text(declared.timezone, sizeof(declared.timezone), q, 5);
 		session_text(hostname, sizeof(hostname), q, 6);
-		if (reader->on_job && !reader->on_job(&j, &declared, hostname, reader->context))
+		session_text(instance, sizeof(instance), q, 7);
+		if (reader->on_job &&
+			!reader->on_job(&j, &declared, instance, hostname, reader->context))
 			break;
 	}
 	return sqlite3_finalize(q);
@@ -180,7 +189,7 @@ static int read_all(
 {
 	int rc = SQLITE_OK;
 
-	if (query->what & (STORE_READ_JOBS | STORE_READ_PAUSED))
+	if (query->what & (STORE_READ_JOBS | STORE_READ_DECLARED | STORE_READ_PAUSED))
 		rc = read_jobs(s, query, reader);
 	if (rc == SQLITE_OK && (query->what & STORE_READ_RUNS))
 		rc = read_runs(s, query, false, reader);
