@@ -213,10 +213,16 @@ static void look(struct core *c)
 
 void election_seen_standby(struct core *c, const struct event *ev)
 {
-	election_set_available(c);
+	struct election *e = &c->election;
+
+	e->decided = true;
 	watch(c, &ev->reply->view);
-	c->election.first_look = false;
+	e->first_look = false;
 	look(c);
+	/* A standby need only read. Whether it can be written, on a full disk, say, is told by the
+	 * acquisition that comes now, or when our own row is free. */
+	if (e->state != ELECTION_ACQUIRING && !(e->view.held && e->view.mine))
+		election_set_available(c);
 }
 
 void election_not_seen_standby(struct core *c, const struct event *ev)

@@ -186,10 +186,18 @@ static void test_unknown_acquisition_that_happened(void **state)
 	assert_int_equal(e->t0_ns, t0);
 }
 
+static struct action *fix_remark(void)
+{
+	for (size_t i = 0; i < f.plan.count; i++)
+		if (f.plan.items[i].kind == ACTION_REPORT && f.plan.items[i].about == REPORT_LOCK)
+			return &f.plan.items[i];
+	return NULL;
+}
+
 /* Read-only, say: asked again, but not without end. */
 static void test_refused_acquisitions_are_paced(void **state)
 {
-	int requests = 0;
+	int requests = 0, told = 0;
 	int64_t begin;
 
 	(void)state;
@@ -197,6 +205,7 @@ static void test_refused_acquisitions_are_paced(void **state)
 	begin = f.now;
 	while (f.now < begin + 10 * SEC) {
 		requests += e->request.op == REQUEST_ACQUIRE;
+		told += fix_remark() != NULL;
 		if (e->request.op == REQUEST_ACQUIRE)
 			fix_reply(OUTCOME_UNAVAILABLE, (struct lock_view){0});
 		else if (e->request.op == REQUEST_INSPECT)
@@ -205,6 +214,12 @@ static void test_refused_acquisitions_are_paced(void **state)
 			fix_next();
 	}
 	assert_in_range(requests, 5, 12);
+	assert_int_equal(told, 1); /* that it can be read meanwhile is no news */
+	while (e->request.op != REQUEST_ACQUIRE)
+		e->request.op == REQUEST_INSPECT ? fix_reply(OUTCOME_DONE, fix_view("", 7))
+						 : fix_next();
+	fix_reply(OUTCOME_DONE, fix_view("me", e->epoch));
+	assert_string_equal(fix_remark()->reason, "available-again");
 }
 
 /* An unknown promotion happened: its term is burnt, the lease goes on. */
