@@ -47,20 +47,44 @@ static int limit_of(struct cli *c, int64_t *ret_limit)
 	return 0;
 }
 
+/* The moment of a firing: "11-28 02:30:00"; of another year "2025-11-28 02:30". */
+static char *due_text(int64_t us, char *buf, size_t bytes)
+{
+	char at[64], now[64];
+
+	output_time(us, at, sizeof(at));
+	output_time(output_now_us(), now, sizeof(now));
+	if (strlen(at) < 19) {
+		snprintf(buf, bytes, "%s", at);
+		return buf;
+	}
+	at[10] = ' ';
+	if (strncmp(at, now, 5) == 0)
+		snprintf(buf, bytes, "%.14s", at + 5);
+	else
+		snprintf(buf, bytes, "%.16s", at);
+	return buf;
+}
+
 static void put_run(struct output_table *t, const struct ledger_run *r)
 {
-	char at[64], took[32] = "", result[LEDGER_TEXT_BYTES + 64], attempt[32] = "";
+	char at[64], took[32] = "", late[32] = "-", result[LEDGER_TEXT_BYTES + 64],
+		     attempt[32] = "";
 	int64_t ms = jobs_took_ms(r);
 
-	output_time(r->started_us > 0 ? r->started_us : r->claimed_us, at, sizeof(at));
-	at[strcspn(at, ".")] = '\0';
+	due_text(r->key.fire_time_us, at, sizeof(at));
 	if (ms >= 0)
 		output_duration(ms, took, sizeof(took));
+	if (r->started_us > 0)
+		late[0] = '\0';
+	if (r->started_us - r->key.fire_time_us >= 1000000)
+		output_duration((r->started_us - r->key.fire_time_us) / 1000, late, sizeof(late));
 	if (r->key.attempt > 1)
 		snprintf(attempt, sizeof(attempt), " %d", r->key.attempt);
 	output_cell(t, PLAIN, "%lld", (long long)r->run);
 	output_cell(t, STRONG, "%s", r->key.job);
 	output_cell(t, PLAIN, "%s", at);
+	output_cell(t, PLAIN, "%s", late);
 	output_cell(t, PLAIN, "%s", ms >= 0 ? took : r->ended_us > 0 ? "-" : "");
 	output_cell(t, FAINT, "%s%s", ledger_cause_name(r->cause), attempt);
 	output_cell(t, jobs_result_colour(r), "%s", jobs_result_text(r, result, sizeof(result)));
@@ -69,7 +93,7 @@ static void put_run(struct output_table *t, const struct ledger_run *r)
 static int print_history(struct cli *c, const struct jobs_found *f)
 {
 	static const char *const titles[] = {
-		"RUN", "JOB", "STARTED (UTC)", "TOOK", "CAUSE", "RESULT"};
+		"RUN", "JOB", "DUE (UTC)", "LATE", "TOOK", "CAUSE", "RESULT"};
 	struct output_table t;
 
 	if (cli_has(c, OPTION_JSON)) {
@@ -85,7 +109,7 @@ static int print_history(struct cli *c, const struct jobs_found *f)
 		printf("no runs\n");
 		return CLI_OK;
 	}
-	output_table_init(&t, 6);
+	output_table_init(&t, sizeof(titles) / sizeof(*titles));
 	for (size_t i = 0; i < sizeof(titles) / sizeof(*titles); i++)
 		output_cell(&t, FAINT, "%s", titles[i]);
 	for (size_t i = 0; i < f->run_count; i++)
@@ -173,12 +197,33 @@ int jobs_print_output(struct cli *c, const struct ledger_run *r, const struct jo
 	return CLI_OK;
 }
 
+/* The newest that runs, or waits; NULL = none. */
+static const struct ledger_run *running(const struct jobs_found *f)
+{
+	const struct ledger_run *queued = NULL;
+
+	for (size_t i = 0; i < f->run_count; i++) {
+		if (f->runs[i].status == LEDGER_RUNNING)
+			return &f->runs[i];
+		if (f->runs[i].status == LEDGER_QUEUED && !queued)
+			queued = &f->runs[i];
+	}
+	return queued;
+}
+
 static int print_output(struct cli *c, const char *name, int64_t run, const struct jobs_found *f)
 {
 	const struct ledger_run *r = f->run_count > 0 ? &f->runs[f->run_count - 1] : NULL;
+	const struct ledger_run *runs = running(f);
 	json_t *document;
 	int rc;
 
+	if (!f->output && runs)
+		return cli_fail(c, CLI_FAILED, NULL,
+			"run %lld of '%s' %s: its output is kept at its end%s",
+			(long long)runs->run, name,
+			runs->status == LEDGER_QUEUED ? "waits for its turn" : "is running",
+			run ? "" : ", and no run before has any");
 	if (!f->output && run)
 		return cli_fail(c, CLI_FAILED, "`baton jobs history` names them",
 			r ? "run %lld of '%s' did not start: it has no output"
@@ -186,6 +231,11 @@ static int print_output(struct cli *c, const char *name, int64_t run, const stru
 			(long long)run, name);
 	if (!f->output)
 		return cli_fail(c, CLI_FAILED, NULL, "'%s' has not run yet", name);
+	if (runs)
+		cli_fail(c, 0, NULL,
+			"run %lld of '%s' is running: its output is kept at its end; this is "
+			"that of run %lld",
+			(long long)runs->run, name, (long long)r->run);
 	if (!cli_has(c, OPTION_JSON))
 		return jobs_print_output(c, r, f);
 	document = jobs_run_json(r);

@@ -61,18 +61,20 @@ static bool on_request(const struct ledger_request *r, void *context)
 	return true;
 }
 
-static bool has_started(const struct ledger_run *r)
+bool jobs_has_started(const struct ledger_run *r)
 {
+	if (r->status == LEDGER_CANCELLED || r->status == LEDGER_REPLACED)
+		return r->started_us > 0;
 	return r->status != LEDGER_SKIPPED && r->status != LEDGER_MISSED &&
 	       r->status != LEDGER_QUEUED && r->status != LEDGER_CLAIMED;
 }
 
-/* The newest that may have written something. */
+/* The newest that may have written something: what runs is written down at its end. */
 static bool on_output(const struct ledger_run *r, const void *bytes, size_t count, void *context)
 {
 	struct jobs_found *f = context;
 
-	if (!has_started(r))
+	if (!jobs_has_started(r) || ledger_status_is_open(r->status))
 		return true;
 	f->output = malloc(count + 1);
 	if (!f->output) {
@@ -142,14 +144,14 @@ int jobs_must_exist(
 	struct cli *c, const struct lock_site *site, const struct jobs_found *f, const char *name)
 {
 	const struct config *config = site->config;
+	size_t own = config ? config->job_count : 0;
 	const char *best = NULL;
 	int distance = 3;
 
-	if (config_find_job(config, name) >= 0 || jobs_find_known(f, name))
+	if ((config && config_find_job(config, name) >= 0) || jobs_find_known(f, name))
 		return 0;
-	for (size_t i = 0; i < config->job_count + f->job_count; i++) {
-		const char *other = i < config->job_count ? config->jobs[i].name
-							  : f->jobs[i - config->job_count].job.job;
+	for (size_t i = 0; i < own + f->job_count; i++) {
+		const char *other = i < own ? config->jobs[i].name : f->jobs[i - own].job.job;
 		int d = units_distance(name, other, distance);
 		if (d < distance) {
 			distance = d;
@@ -195,9 +197,23 @@ char *jobs_result_text(const struct ledger_run *r, char *buf, size_t bytes)
 			units_signal_name(r->signal, signal, sizeof(signal)));
 	else if (r->reason[0])
 		snprintf(buf, bytes, "%s: %s", name, r->reason);
+	else if (r->status == LEDGER_SKIPPED)
+		snprintf(buf, bytes, "%s: the one before still ran", name);
 	else
 		snprintf(buf, bytes, "%s", name);
 	return buf;
+}
+
+const char *jobs_result_hint(const struct ledger_run *r)
+{
+	if (r->status != LEDGER_SKIPPED)
+		return NULL;
+	return "wait until that has ended (see `baton jobs`), or set overlap = queue";
+}
+
+int64_t jobs_begun_us(const struct ledger_run *r)
+{
+	return r->started_us > 0 ? r->started_us : r->claimed_us;
 }
 
 enum output_colour jobs_result_colour(const struct ledger_run *r)

@@ -52,6 +52,10 @@ int jobs_print_output(struct cli *c, const struct ledger_run *run, const struct 
 
 /* "ok", "failed: exit status 3", "killed: KILL" */
 char *jobs_result_text(const struct ledger_run *r, char *buf, size_t bytes);
+/* What one who asked for it can do about it; NULL = nothing that is not plain. */
+const char *jobs_result_hint(const struct ledger_run *r);
+bool jobs_has_started(const struct ledger_run *r); /* or runs */
+int64_t jobs_begun_us(const struct ledger_run *r); /* when; of one that did not, its claim */
 enum output_colour jobs_result_colour(const struct ledger_run *r);
 int64_t jobs_took_ms(const struct ledger_run *r); /* -1: it did not run, or runs still */
 json_t *jobs_run_json(const struct ledger_run *r);

@@ -23,6 +23,7 @@ struct waiting {
 	int inotify;
 	int fail;               /* exit status of our own failures */
 	int told;               /* attempts whose failure was said */
+	struct ledger_run run;  /* without --wait: as it was claimed; run 0 = not known */
 	int64_t alone_since_ms; /* there is no executor since then; 0 = there is one */
 };
 
@@ -68,8 +69,8 @@ static int report(struct waiting *w, const struct jobs_found *f)
 		fflush(stdout);
 	}
 	if (r->status != LEDGER_OK)
-		cli_fail(w->c, 0, NULL, "run %lld of '%s': %s", (long long)r->run, r->key.job,
-			jobs_result_text(r, text, sizeof(text)));
+		cli_fail(w->c, 0, jobs_result_hint(r), "run %lld of '%s': %s", (long long)r->run,
+			r->key.job, jobs_result_text(r, text, sizeof(text)));
 	return status_of(r);
 }
 
@@ -208,6 +209,29 @@ static int give_up(struct waiting *w, const char *why)
 	return cli_fail(w->c, w->fail, NULL, "it was not run: %s; the request is withdrawn", why);
 }
 
+/* It is claimed; more where more is known of it: that it does not run at all, or its end. */
+static int report_claimed(struct waiting *w)
+{
+	struct store_query query = {
+		.what = STORE_READ_RUNS, .run = w->request.run, .job = w->request.job, .limit = 1};
+	const struct ledger_run *r = &w->run;
+	struct jobs_found f = {.run_count = 0};
+	char text[LEDGER_TEXT_BYTES + 64];
+	bool over;
+
+	if (jobs_read(w->c, w->site, &query, &f) == 0 && f.run_count > 0)
+		w->run = f.runs[0];
+	jobs_found_release(&f);
+	over = r->run > 0 && !ledger_status_is_open(r->status);
+	if (over && !jobs_has_started(r))
+		return cli_fail(w->c, CLI_FAILED, jobs_result_hint(r), "run %lld of '%s': %s",
+			(long long)r->run, r->key.job, jobs_result_text(r, text, sizeof(text)));
+	if (!cli_has(w->c, OPTION_JSON))
+		printf("%s: run %lld%s%s\n", w->request.job, (long long)w->request.run,
+			over ? ": " : "", over ? jobs_result_text(r, text, sizeof(text)) : "");
+	return 0;
+}
+
 static int wait_for(struct waiting *w, bool until_end)
 {
 	int status;
@@ -222,9 +246,7 @@ static int wait_for(struct waiting *w, bool until_end)
 			return give_up(w, "no instance runs jobs any more");
 		wait_ring(w);
 	}
-	if (status == 0 && !until_end && !cli_has(w->c, OPTION_JSON))
-		printf("%s: run %lld\n", w->request.job, (long long)w->request.run);
-	return status;
+	return status == 0 && !until_end ? report_claimed(w) : status;
 }
 
 /* --- asking -------------------------------------------------------------------------------- */
@@ -238,8 +260,8 @@ static int check(struct waiting *w, const char *name)
 	if (rc == 0)
 		rc = jobs_must_exist(w->c, w->site, &f, name);
 	k = jobs_find_known(&f, name);
-	if (rc == 0 && config_find_job(w->site->config, name) < 0 && k &&
-		k->declared.schedule[0] == '\0')
+	if (rc == 0 && k && k->declared.schedule[0] == '\0' &&
+		(!w->site->config || config_find_job(w->site->config, name) < 0))
 		rc = cli_fail(w->c, CLI_FAILED, NULL,
 			"'%s' is run by an application itself: baton cannot run it", name);
 	jobs_found_release(&f);
@@ -283,6 +305,17 @@ static int run(struct waiting *w, const char *name)
 	return rc;
 }
 
+static void print_request(const struct waiting *w)
+{
+	json_t *document = json_pack("{s:I, s:s, s:o, s:s?}", "request", (json_int_t)w->request.id,
+		"job", w->request.job, "run",
+		w->request.run > 0 ? json_integer(w->request.run) : json_null(), "status",
+		w->run.run > 0 ? ledger_status_name(w->run.status) : NULL);
+
+	output_json(document);
+	json_decref(document);
+}
+
 int jobs_run(struct cli *c)
 {
 	struct lock_site site;
@@ -302,13 +335,8 @@ int jobs_run(struct cli *c)
 	if (rc != 0)
 		return rc;
 	rc = run(&w, c->words[0]);
-	if (rc == 0 && cli_has(c, OPTION_JSON) && !cli_has(c, OPTION_WAIT)) {
-		json_t *document = json_pack("{s:I, s:s, s:o}", "request", (json_int_t)w.request.id,
-			"job", w.request.job, "run",
-			w.request.run > 0 ? json_integer(w.request.run) : json_null());
-		rc = output_json(document);
-		json_decref(document);
-	}
+	if ((rc == 0 || w.run.run > 0) && cli_has(c, OPTION_JSON) && !cli_has(c, OPTION_WAIT))
+		print_request(&w);
 	if (w.inotify >= 0)
 		close(w.inotify);
 	lock_close(&site);

@@ -63,15 +63,23 @@ static void count_run(struct job_line *line, const struct ledger_run *r)
 	}
 }
 
+/* In the file of the instance that runs the jobs now. */
+static bool is_executors(const struct table *t, const struct jobs_known *k)
+{
+	return k->instance[0] && jobs_executor(&t->site) &&
+	       strcmp(k->instance, t->site.view.row.holder) == 0;
+}
+
 static bool make_lines(struct table *t)
 {
 	const struct config *config = t->site.config;
+	size_t own_count = config ? config->job_count : 0;
 	int64_t now = output_now_us();
 
-	t->lines = calloc(config->job_count + t->found.job_count + 1, sizeof(*t->lines));
+	t->lines = calloc(own_count + t->found.job_count + 1, sizeof(*t->lines));
 	if (!t->lines)
 		return false;
-	for (size_t i = 0; i < config->job_count; i++) {
+	for (size_t i = 0; i < own_count; i++) {
 		const struct config_job *j = &config->jobs[i];
 		t->lines[t->count++] = (struct job_line){.name = j->name,
 			.own = j,
@@ -86,10 +94,13 @@ static bool make_lines(struct table *t)
 				*line = bsearch(&key, t->lines, own, sizeof(key), by_name);
 		if (!line) {
 			line = &t->lines[t->count++];
-			*line = (struct job_line){
-				.name = k->job.job, .next_us = next_declared(&k->declared, now)};
+			*line = (struct job_line){.name = k->job.job,
+				.next_us = is_executors(t, k) ? next_declared(&k->declared, now)
+							      : SCHEDULE_NEVER};
 		}
 		line->known = k;
+		if (k->job.paused)
+			line->next_us = SCHEDULE_NEVER;
 	}
 	qsort(t->lines, t->count, sizeof(*t->lines), by_name);
 	return true;
@@ -128,7 +139,7 @@ static void put_state(struct output_table *out, const struct job_line *l, int64_
 	size_t used = 0;
 
 	if (l->running) {
-		output_duration((now - l->running->started_us) / 1000, age, sizeof(age));
+		output_duration((now - jobs_begun_us(l->running)) / 1000, age, sizeof(age));
 		used = (size_t)snprintf(text, sizeof(text), "running %s", age);
 		if (l->running_count > 1)
 			used += (size_t)snprintf(
@@ -149,33 +160,35 @@ static void put_last(struct output_table *out, const struct job_line *l, int64_t
 {
 	const struct ledger_run *r = l->last;
 	char age[32], took[32] = "";
-	int64_t at;
 
 	if (!r) {
 		output_cell(out, FAINT, "never");
 		output_cell(out, PLAIN, NULL);
 		return;
 	}
-	at = r->started_us > 0 ? r->started_us : r->claimed_us;
-	output_duration((now - at) / 1000, age, sizeof(age));
+	output_duration((now - jobs_begun_us(r)) / 1000, age, sizeof(age));
 	if (jobs_took_ms(r) >= 0)
 		output_duration(jobs_took_ms(r), took, sizeof(took));
 	output_cell(out, jobs_result_colour(r), "%s %s ago", ledger_status_name(r->status), age);
 	output_cell(out, PLAIN, "%s", took);
 }
 
-static void put_schedule(struct output_table *out, const struct job_line *l)
+static void put_schedule(struct output_table *out, const struct table *t, const struct job_line *l)
 {
 	const struct jobs_known *k = l->known;
 	char words[160];
 
 	if (l->own)
 		output_cell(out, FAINT, "%s", schedule_print(l->own->when, words, sizeof(words)));
-	else if (k->declared.schedule[0])
+	else if (!k->declared.schedule[0])
+		output_cell(out, FAINT, "of an application");
+	else if (!t->site.config)
+		output_cell(out, FAINT, "%s", k->declared.schedule);
+	else if (k->hostname[0])
 		output_cell(out, CAREFUL, "%s (not in this file: %s)", k->declared.schedule,
 			k->hostname);
 	else
-		output_cell(out, FAINT, "of an application");
+		output_cell(out, CAREFUL, "%s (no longer in the file)", k->declared.schedule);
 }
 
 static void print_lines(const struct table *t)
@@ -200,9 +213,17 @@ static void print_lines(const struct table *t)
 			output_cell(&out, PLAIN, "in %s",
 				output_duration(
 					(l->next_us - now) / 1000, distance, sizeof(distance)));
-		put_schedule(&out, l);
+		put_schedule(&out, t, l);
 	}
 	output_table_print(&out, stdout, output_coloured(stdout), output_width());
+}
+
+static bool has_jobs_of_files(const struct table *t)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (t->lines[i].own || t->lines[i].known->declared.schedule[0])
+			return true;
+	return false;
 }
 
 static void print_executor(const struct table *t)
@@ -215,7 +236,7 @@ static void print_executor(const struct table *t)
 		printf("%srun by %s (pid %lld) of pid %lld on %s%s\n\n",
 			output_paint(coloured, FAINT), x->worker, (long long)x->pid,
 			(long long)row->pid, row->hostname, output_paint(coloured, PLAIN));
-	else
+	else if (has_jobs_of_files(t))
 		printf("%snobody runs them now%s: baton run -c %s\n\n",
 			output_paint(coloured, CAREFUL), output_paint(coloured, PLAIN),
 			t->site.path);
@@ -231,8 +252,9 @@ static json_t *line_json(const struct table *t, const struct job_line *l)
 		if (strcmp(t->found.runs[i].key.job, l->name) == 0)
 			json_array_append_new(running, jobs_run_json(&t->found.runs[i]));
 	}
-	return json_pack("{s:s, s:b, s:s?, s:s?, s:b, s:b, s:o, s:o, s:o, s:o, s:i, s:s?}", "name",
-		l->name, "in_file", l->own != NULL, "schedule",
+	return json_pack("{s:s, s:o, s:s?, s:s?, s:b, s:b, s:o, s:o, s:o, s:o, s:i, s:s?}", "name",
+		l->name, "in_file", t->site.config ? json_boolean(l->own != NULL) : json_null(),
+		"schedule",
 		l->own                         ? l->own->schedule
 		: k && k->declared.schedule[0] ? k->declared.schedule
 					       : NULL,

@@ -17,8 +17,8 @@ enum lock_life {
 };
 
 struct lock_site {
-	struct config *config;
-	const char *path; /* of the configuration */
+	struct config *config; /* NULL: it has an error, the running instance knew the database */
+	const char *path;      /* of the configuration */
 	struct store store;
 	struct store_view view;
 	enum lock_life life;
@@ -26,7 +26,8 @@ struct lock_site {
 };
 
 /* Load the configuration (the file that -c names, or that the instance behind -s runs), read the
- * row, judge the holder. 0 or the exit status, after a message. */
+ * row, judge the holder. When the file has an error and an instance runs by what it was: a warning,
+ * and that one's database. 0 or the exit status, after a message. */
 int lock_open(struct cli *c, struct lock_site *ret);
 /* Read and judge again. */
 int lock_look(struct cli *c, struct lock_site *site);

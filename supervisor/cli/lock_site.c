@@ -113,15 +113,67 @@ static int find_config(struct cli *c)
 	return 0;
 }
 
-static void fill_settings(const struct config *config, struct store_settings *s)
+/* The file has an error by now. The instance that runs by what it was knows its database, and has
+ * accepted the file system; history is not trimmed on the way. */
+static bool ask_instance(struct cli *c, const struct errlist *findings, struct store_settings *s)
 {
-	const struct config_scheduler *of = &config->scheduler;
+	struct control_client client;
+	json_t *status = NULL;
+	const json_t *instance;
+	char text[ERR_FILE_BYTES + ERR_TEXT_BYTES + 32] = "";
+	struct err e;
 
-	memset(s, 0, sizeof(*s));
+	if (cli_socket_path(c) != 0 || control_connect(&client, c->socket, CLI_QUICK_MS, &e) != 0)
+		return false;
+	if (cli_call(c, &client, json_pack("{s:s}", "cmd", "status"), CLI_QUICK_MS, &status) == 0)
+		snprintf(s->database, sizeof(s->database), "%s",
+			output_text(json_object_get(status, "lock"), "database"));
+	control_close(&client);
+	s->unsafe_filesystem = true;
+	instance = json_object_get(status, "instance");
+	for (size_t i = findings->count; i-- > 0;)
+		if (!findings->items[i].warning)
+			err_format(&findings->items[i], text, sizeof(text));
+	if (s->database[0])
+		cli_fail(c, 0, text,
+			"the configuration '%s' has errors; going on with the database of the "
+			"instance that runs (pid %lld). The first error:",
+			cli_config_path(c), (long long)output_number(instance, "pid"));
+	json_decref(status);
+	return s->database[0] != '\0';
+}
+
+/* By the file, or else by the instance: CONFIG stays NULL then. */
+static int find_database(struct cli *c, struct lock_site *site, struct store_settings *s)
+{
+	const char *path = cli_config_path(c);
+	const struct config_scheduler *of;
+	struct errlist findings;
+	bool known;
+
+	errlist_init(&findings);
+	known = path && config_load(path, cli_force(c), &site->config, &findings) != 0 &&
+		access(path, F_OK) == 0 && ask_instance(c, &findings, s);
+	errlist_release(&findings);
+	site->path = path;
+	if (known)
+		return 0;
+	if (!site->config) /* it has no such instance: its errors are what there is to say */
+		return cli_load(c, &site->config);
+	of = &site->config->scheduler;
 	snprintf(s->database, sizeof(s->database), "%s", of->database);
 	snprintf(s->lock_name, sizeof(s->lock_name), "%s", of->lock_name);
 	s->unsafe_filesystem = of->unsafe_filesystem;
 	s->history_keep_us = of->history_keep_ns / 1000;
+	return of->enabled ? 0
+			   : cli_fail(c, CLI_FAILED, NULL,
+				     "'%s' has no [scheduler] section and no executor: there is "
+				     "no lock",
+				     path);
+}
+
+static void fill_settings(struct store_settings *s)
+{
 	s->busy_limit_ms = BUSY_LIMIT_MS;
 	snprintf(s->instance, sizeof(s->instance), "baton-lock-%ld", (long)getpid());
 	read_line("/proc/sys/kernel/random/boot_id", s->boot_id, sizeof(s->boot_id));
@@ -149,23 +201,16 @@ int lock_look(struct cli *c, struct lock_site *site)
 
 int lock_open(struct cli *c, struct lock_site *ret)
 {
-	struct store_settings settings;
+	struct store_settings settings = {.database = ""};
 	struct err e;
 	int rc;
 
 	memset(ret, 0, sizeof(*ret));
 	rc = find_config(c);
 	if (rc == 0)
-		rc = cli_load(c, &ret->config);
-	if (rc != 0)
-		return rc;
-	ret->path = cli_config_path(c);
-	if (!ret->config->scheduler.enabled) {
-		rc = cli_fail(c, CLI_FAILED, NULL,
-			"'%s' has no [scheduler] section and no executor: there is no lock",
-			ret->path);
-	} else {
-		fill_settings(ret->config, &settings);
+		rc = find_database(c, ret, &settings);
+	if (rc == 0) {
+		fill_settings(&settings);
 		rc = store_sqlite_init(&ret->store, &settings, &e);
 		rc = rc != 0 ? cli_print_err(c, &e) : lock_look(c, ret);
 	}

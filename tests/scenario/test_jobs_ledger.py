@@ -131,17 +131,22 @@ def _():
     site.run("mail", 3, "running", started=now_us() - 90 * 1000000)
     site.run("mail", 4, "queued", started=now_us())
     site.run("web:nightly", 5, "claimed", cause="application")
-    site.sql("INSERT INTO job_state(job, schedule, timezone, hostname)"
-             " VALUES ('there', '0 3 * * *', 'UTC', 'other-host')")
+    site.sql("INSERT INTO job_state(job, schedule, timezone, instance, hostname)"
+             " VALUES ('there', '0 3 * * *', 'UTC', 'i', 'other-host'),"
+             " ('gone', '0 3 * * *', 'UTC', NULL, NULL)")
     site.jobs("pause", "backup")
+    check(re.search(r"^there +- +never +- +0 3", site.jobs().out, re.M), "nobody fires it now")
+    site.be_executor()
     out = site.jobs().out
-    check(re.search(r"^backup +paused +ok 10m 0s ago +1m 3s +in ", out, re.M), out)
+    check(re.search(r"^backup +paused +ok 10m 0s ago +1m 3s +- ", out, re.M), out)
+    check(re.search(r"^gone +- +never +- +0 3 \* \* \* \(no longer in the file\)$", out, re.M), out)
     check(re.search(r"^mail +running 1m 30s, queued 1 +failed 10m 0s ago +0ms +in ", out, re.M), out)
     check(re.search(r"^there +- +never +in .* 0 3 \* \* \* \(not in this file: other-host\)", out,
                     re.M), out)
     check(re.search(r"^web:nightly +- +claimed .* of an application$", out, re.M), out)
     rows = {row["name"]: row for row in site.json()["jobs"]}
-    equal(list(rows), ["backup", "mail", "off", "there", "web:nightly"], "names")
+    equal(list(rows), ["backup", "gone", "mail", "off", "there", "web:nightly"], "names")
+    equal((rows["backup"]["next"], rows["gone"]["next"]), (None, None), "next of who does not fire")
     equal((rows["backup"]["paused"], rows["mail"]["paused"]), (True, False), "paused")
     equal(rows["backup"]["last"]["duration_ms"], 63000, "duration")
     equal([run["run"] for run in rows["mail"]["open"]], [3, 4], "open runs")
@@ -152,15 +157,30 @@ def _():
     check(rows["there"]["next"].endswith("T03:00:00.000Z"), rows["there"]["next"])
 
 
-@test("the table says who runs the jobs, and fits in 80 columns")
+@test("the table says who runs the jobs, and fits in 80 columns; a run without a start goes by its claim")
 def _():
     site = Site()
     site.run("backup", 1, "ok", took_us=1000)
+    site.run("mail", 2, "running", started=now_us() - 90 * 1000000)
+    site.sql("UPDATE job_run SET started_at = NULL WHERE run = 2")
+    check(re.search(r"^mail +running 1m 30s ", site.jobs().out, re.M), site.jobs().out)
+    equal([row["started_at"] for row in site.json("history", "mail")], [None], "started_at")
     site.be_executor()
     out = site.jobs().out
     check(out.startswith("run by jobs:0 (pid 4712) of pid 4711 on host\n"), out)
     check(max(len(line) for line in out.splitlines()) <= 80, out)
     equal(site.json()["executor"]["worker"], "jobs:0", "executor")
+
+
+@test("where only applications have jobs nobody is missed who would run them")
+def _():
+    site = Site()
+    with open(site.config, "w", encoding="utf-8") as f:
+        f.write(TEXT.format(folder=site.folder).partition("[job:")[0] + "[program:web]\ncommand = true\n")
+    check(site.jobs().out.startswith("no jobs: add [job:NAME]"), "without any")
+    site.run("web:nightly", 1, "claimed", cause="application")
+    out = site.jobs().out
+    check(out.startswith("JOB ") and "of an application" in out, out)
 
 
 @test("history: newest first, of one job, failures, since, as many as asked")
@@ -179,12 +199,33 @@ def _():
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 150 * 60))
     equal([row["run"] for row in site.json("history", "--since", since)], [30, 29], "since")
     out = site.jobs("history", "-n", "1").out
-    check(re.search(r"^30 +backup +\d{4}-\S+ +1s +schedule +failed: exit status 7$", out, re.M), out)
+    check(re.search(r"^30 +backup +\d\d-\d\d \S+ +1s +schedule +failed: exit status 7$", out, re.M),
+          out)
     equal(site.jobs("history", "off").out, "no runs\n", "a job that never ran")
     said = site.jobs("history", "bakcup", status=1).err
     check("did you mean 'backup'?" in said, said)
     for words in (["-n", "0"], ["-n", "x"], ["--since", "yesterday"], ["a", "b"], ["--timeout", "1s"]):
         site.jobs("history", *words, status=2)
+
+
+@test("history: which firing it was, how late it began, why it did not; in 80 columns")
+def _():
+    site = Site()
+    due = 1740796200 * 1000000
+    site.run("application-of-a-name", 1, "missed", cause="catch-up", fire_time=now_us() - 50 * MINUTE,
+             started_at=None)
+    site.run("backup", 2, "failed", cause="catch-up", exit_code=127, fire_time=now_us() - 15 * MINUTE)
+    site.run("backup", 3, "skipped", started_at=None)
+    site.run("backup", 4, "skipped", fire_time=due, started_at=None, reason="the queue is full")
+    rows = site.jobs("history").out.splitlines()
+    equal(rows[0].split(), ["RUN", "JOB", "DUE", "(UTC)", "LATE", "TOOK", "CAUSE", "RESULT"], "titles")
+    check(re.search(r"^4 +backup +2025-03-01 02:30 +- +- +schedule +skipped: the queue is full$", rows[1]),
+          rows[1])
+    check(re.search(r" +- +- +schedule +skipped: the one before still ran$", rows[2]), rows[2])
+    at = time.strftime("%m-%d %H:%M", time.gmtime(time.time() - 15 * 60))
+    check(re.search(rf"^2 +backup +(?:\d+-)?{at}\S* +5m 0s +0ms +catch-up +failed: exit", rows[3]), rows[3])
+    check(re.search(r"^1 +application-of-a-name +\S+ \S+ +- +- +catch-up +missed$", rows[4]), rows[4])
+    check(rows[0].index("RESULT") <= 70, rows)
 
 
 @test("output: of the last run that started, of the one named, bytes as they are")
@@ -211,6 +252,17 @@ def _():
     equal(site.json("output", "mail")["output"], "a\ufffd\u00e4\x00\ufffd\ufffd", "as JSON")
     site.jobs("output", status=2)
     site.jobs("output", "mail", "first", status=2)
+    site.run("backup", 5, "running", started=now_us())
+    got = site.jobs("output", "backup")
+    equal(got.out, "tail of it\n", "output of the last one that ended")
+    check("run 5 of 'backup' is running: its output is kept at its end; this is that of run 2" in got.err,
+          got.err)
+    equal(site.json("output", "backup")["run"], 2, "as JSON")
+    said = site.jobs("output", "backup", "5", status=1).err
+    check("run 5 of 'backup' is running: its output is kept at its end\n" in said, said)
+    site.run("off", 6, "queued", started=now_us())
+    said = site.jobs("output", "off", status=1).err
+    check("run 6 of 'off' waits for its turn" in said and "no run before has any" in said, said)
 
 
 @test("pause and resume: all names or none; said twice they say so; the worker is rung")
@@ -285,7 +337,30 @@ def _():
         else:
             equal(out, "its words\n", "output")
         check(state == "ok" or f"run {number} of 'backup': {state}" in err, err)
+        check(state != "skipped" or "the one before still ran" in err and "overlap = queue" in err, err)
         check(state != "ok" or err == "", err)
+
+
+@test("run --timeout: what became of it, as far as it is known when it is claimed")
+def _():
+    site = Site()
+    site.be_executor()
+    for number, (state, status, said) in enumerate((
+            ("running", 0, "backup: run 1\n"), ("failed", 0, "backup: run 2: failed: exit status 3\n"),
+            ("skipped", 1, "run 3 of 'backup': skipped: the one before still ran\n")), 1):
+        for words in ((), ("--json",)):
+            asking = Background(site, "run", "backup", "--timeout", "20s", *words)
+            wait_until(lambda: site.sql("SELECT id FROM job_request WHERE state = 'pending'"), 10)
+            request, at = site.sql("SELECT id, requested_at FROM job_request WHERE state = 'pending'")[0]
+            site.sql("DELETE FROM job_run")
+            site.run("backup", number, state, started=at, exit_code=3, request=request, cause="request")
+            site.sql("UPDATE job_request SET state = 'claimed', run = ? WHERE id = ?", number, request)
+            ring(site)
+            code, out, err = asking.end()
+            equal(code, status, f"exit status of {state}: {err}")
+            check(words or said in out + err, out + err)
+            if words:
+                equal((json.loads(out)["run"], json.loads(out)["status"]), (number, state), "as JSON")
 
 
 @test("run --wait: with retries its end is that of the last attempt; those before are said")
