@@ -50,7 +50,7 @@ static void collect(void *user, const struct effective *e)
 		v = &c->values[schema_find(SECTION_PROGRAM, "numprocs") - schema_rows];
 	if (e->row->flags & SCHEMA_PREFIX) {
 		v->value = arena_printf(
-			c->a, "%s%s=%s ", v->value ? v->value : "", e->key, e->value);
+			c->a, "%s%s=%s\n", v->value ? v->value : "", e->key, e->value);
 		v->raw = v->value;
 		v->key = e->row->key;
 		return;
@@ -109,12 +109,46 @@ static void compare_sockets(struct compare *x, const struct config_program *old,
 	}
 }
 
+static bool has_line(const char *text, const char *start, size_t bytes)
+{
+	for (; *text; text += strcspn(text, "\n") + 1) {
+		if (strncmp(text, start, bytes) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* "key=value" lines: the keys of those in ALL of which OTHERS has none with the same beginning, up
+ * to END. */
+static void name_keys(struct compare *x, struct config_change *change, struct text *words,
+	enum diff_class class, const char *all, const char *others, const char *end)
+{
+	for (; all && *all; all += strcspn(all, "\n") + 1) {
+		if (!has_line(others ? others : "", all, strcspn(all, end) + 1))
+			raise_class(change, class, words,
+				arena_printf(&x->scratch, "%.*s", (int)strcspn(all, "="), all));
+	}
+}
+
 static enum diff_class class_of(const struct schema_row *row)
 {
 	return row->class == CLASS_LIVE    ? DIFF_LIVE
 	       : row->class == CLASS_COUNT ? DIFF_COUNT
 	       : row->class == CLASS_NONE  ? DIFF_SAME
 					   : DIFF_ROLL;
+}
+
+/* The numbers of workers are told apart: as from how many to how many. */
+static void compare_row(struct compare *x, const struct schema_row *row,
+	const struct row_value *old, const struct row_value *new, struct config_change *change,
+	struct text *words)
+{
+	if (row->flags & SCHEMA_PREFIX) {
+		name_keys(x, change, words, class_of(row), new->value, old->value, "\n");
+		name_keys(x, change, words, class_of(row), old->value, new->value, "=");
+	} else if (row->class != CLASS_COUNT) {
+		raise_class(change, class_of(row), words, row->key);
+	}
 }
 
 static void compare_program(struct compare *x, int from, int to, struct config_change *change)
@@ -134,8 +168,7 @@ static void compare_program(struct compare *x, int from, int to, struct config_c
 			equal(&a.values[i], &b.values[i]))
 			continue;
 		user_named |= strcmp(row->key, "user") == 0;
-		raise_class(change, class_of(row), &words,
-			row->class == CLASS_COUNT ? "workers" : row->key);
+		compare_row(x, row, &a.values[i], &b.values[i], change, &words);
 	}
 	if (!user_named && !same_user(&old->user, &new->user))
 		raise_class(change, DIFF_ROLL, &words, "user");
@@ -144,8 +177,11 @@ static void compare_program(struct compare *x, int from, int to, struct config_c
 	else if (old->group_priority != new->group_priority && old->priority == new->priority)
 		raise_class(change, DIFF_LIVE, &words, "priority of the group");
 	compare_sockets(x, old, new, change, &words);
-	if (change->class != DIFF_SAME)
+	if (words.length)
 		text_puts(&words, " changed");
+	if (old->workers != new->workers)
+		raise_class(change, DIFF_COUNT, &words,
+			arena_printf(&x->scratch, "workers: %d -> %d", old->workers, new->workers));
 	change->text = arena_strdup(x->a, text_string(&words));
 }
 

@@ -63,24 +63,42 @@ static void test_classes(void **state)
 		"sockets = http\n", "sockets = http\nstartsecs = 1000ms\n", DIFF_LIVE, "startsecs");
 	web_changes(
 		"sockets = http\n", "sockets = http\nstopsignal = INT\n", DIFF_LIVE, "stopsignal");
-	web_changes("sockets = http\n", "sockets = http\nworkers = 4\n", DIFF_COUNT, "workers");
+	web_changes(
+		"sockets = http\n", "sockets = http\nworkers = 4\n", DIFF_COUNT, "workers: 1 -> 4");
 	web_changes("sockets = http\n", "sockets = http\nnumprocs = 1\n", DIFF_SAME, "");
 	web_changes("sockets = http\n", "sockets = http\nworkers = 2\npriority = 1\n", DIFF_COUNT,
 		"workers");
 	web_changes("sockets = http\n", "sockets = http\nworkers = 2\numask = 077\n", DIFF_ROLL,
-		"umask");
+		"umask changed, workers: 1 -> 2");
 	web_changes("sockets = http\n", "", DIFF_ROLL, "sockets");
 	web_changes("%(process_num)d", "%(process_num)s", DIFF_ROLL, "command");
 	web_changes("%(process_num)d", "0", DIFF_ROLL, "command");
 	web_changes("sockets = http\n", "sockets = http\nenvironment = A=\"1\"\n", DIFF_ROLL,
 		"environment");
 	web_changes("sockets = http\n", "sockets = http\nuser = root\n", DIFF_ROLL, "user");
-	web_changes(
-		"sockets = http\n", "sockets = http\nrlimit_nofile = 100\n", DIFF_ROLL, "rlimit_");
+	web_changes("sockets = http\n", "sockets = http\nrlimit_nofile = 100\n", DIFF_ROLL,
+		"rlimit_nofile changed");
 	web_changes("listen = :8000", "listen = :8001", DIFF_ROLL, "socket http");
 	web_changes("listen = :8000", "listen = :8000\nbacklog = 5", DIFF_SAME, "");
 	web_changes("sockets = http\n", "sockets = http\n[group:g]\nprograms=web\n", DIFF_ROLL,
 		"group");
+}
+
+static void test_limits_are_named(void **state)
+{
+#define LIMITS "[program:web]\ncommand = /bin/true\n"
+	struct config_diff d = compare(LIMITS
+		"rlimit_core = 0\nrlimit_nofile = 100\nrlimit_nproc = 5\nrlimit_rttime = 5\n",
+		LIMITS "rlimit_rtprio = 9\nrlimit_nproc = 5\nrlimit_nofile = 200\nrlimit_core=0\n");
+
+	(void)state;
+	assert_string_equal(
+		change_of(&d, "web")->text, "rlimit_rtprio, rlimit_nofile, rlimit_rttime changed");
+	config_diff_release(&d);
+	d = compare(LIMITS "rlimit_core = 0\nrlimit_nofile = 100\n",
+		LIMITS "rlimit_nofile = 100\nrlimit_core = 0\n");
+	assert_int_equal(change_of(&d, "web")->class, DIFF_SAME);
+	config_diff_release(&d);
 }
 
 static void test_baton_environment_rolls_all(void **state)
@@ -212,6 +230,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_classes),
+		cmocka_unit_test(test_limits_are_named),
 		cmocka_unit_test(test_baton_environment_rolls_all),
 		cmocka_unit_test(test_environment_file_counts),
 		cmocka_unit_test(test_added_removed_restart_live),
