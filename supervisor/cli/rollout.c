@@ -76,6 +76,17 @@ static void show(const json_t *line, void *context)
 	fflush(stdout);
 }
 
+/* Somebody may well have another file in mind than the instance has. */
+static void say_other_file(struct cli *c, const json_t *result)
+{
+	const char *mine = cli_config_path(c), *its = output_text(result, "config");
+	char path[PATH_MAX];
+
+	if (mine != NULL && realpath(mine, path) != NULL && *its != '\0' && strcmp(path, its) != 0)
+		fprintf(stderr, "baton: %s: note: the running instance reads %s, not %s\n", c->name,
+			its, path);
+}
+
 /* --- the request --------------------------------------------------------------------------- */
 /* With --json one document, also of a failure: {"ok", "error"?, ...}. */
 static int print_answer(struct cli *c, const json_t *answer, json_t **ret_result)
@@ -104,9 +115,8 @@ static int print_answer(struct cli *c, const json_t *answer, json_t **ret_result
 }
 
 /* Steals REQUEST. *ret_result is NULL when nothing is left to be printed. */
-static int follow(struct cli *c, json_t *request, json_t **ret_result)
+static int follow(struct cli *c, json_t *request, bool waits, json_t **ret_result)
 {
-	bool waits = !cli_has(c, OPTION_NO_WAIT);
 	struct display d = {.terminal = isatty(STDOUT_FILENO), .quiet = cli_has(c, OPTION_JSON)};
 	struct control_client client;
 	json_t *answer = NULL;
@@ -137,6 +147,7 @@ static int follow(struct cli *c, json_t *request, json_t **ret_result)
 			"the instance did not answer");
 	if (rc != 0)
 		return cli_print_err(c, &e);
+	say_other_file(c, json_object_get(answer, "result"));
 	rc = print_answer(c, answer, ret_result);
 	json_decref(answer);
 	return rc;
@@ -146,20 +157,24 @@ int cli_reload(struct cli *c)
 {
 	json_t *request = json_pack("{s:s}", "cmd", "reload"), *result;
 	bool waits = !cli_has(c, OPTION_NO_WAIT);
-	const json_t *line;
+	const json_t *line, *by;
 	size_t i;
 	int rc;
 
 	if (cli_has(c, OPTION_CHANGED_ONLY))
 		json_object_set_new(request, "changed_only", json_true());
-	rc = follow(c, request, &result);
+	rc = follow(c, request, waits, &result);
 	if (result == NULL)
 		return rc;
 	if (!waits) /* else they were there before it was done */
 		json_array_foreach(json_object_get(result, "plan"), i, line)
 			printf("%s\n", json_string_value(line));
-	printf("%s: generation %lld\n", waits ? "done" : "started",
+	printf("%s: generation %lld", waits ? "done" : "started",
 		(long long)output_number(result, "generation"));
+	by = json_object_get(result, "superseded_by");
+	if (json_is_integer(by))
+		printf(", superseded by generation %lld", (long long)json_integer_value(by));
+	printf("\n");
 	json_decref(result);
 	return rc;
 }
@@ -171,7 +186,7 @@ int rollout_restart(struct cli *c, json_t *targets)
 	json_t *result;
 	int rc;
 
-	rc = follow(c, request, &result);
+	rc = follow(c, request, !cli_has(c, OPTION_NO_WAIT), &result);
 	if (result == NULL)
 		return rc;
 	printf("%s\n", cli_has(c, OPTION_NO_WAIT) ? "started" : "done");
@@ -179,34 +194,16 @@ int rollout_restart(struct cli *c, json_t *targets)
 	return rc;
 }
 
-/* Somebody may well have another file in mind than the instance has. */
-static void say_other_file(struct cli *c, const json_t *result)
-{
-	const char *mine = cli_config_path(c), *its = output_text(result, "config");
-	char path[PATH_MAX];
-
-	if (mine != NULL && realpath(mine, path) != NULL && *its != '\0' && strcmp(path, its) != 0)
-		fprintf(stderr, "baton: %s: note: the running instance reads %s, not %s\n", c->name,
-			its, path);
-}
-
 /* The instance compares: it knows what runs, and what its environment makes of the file. */
 int rollout_plan(struct cli *c)
 {
-	json_t *result = NULL;
+	json_t *request = json_pack("{s:s, s:b}", "cmd", "reload", "plan", 1), *result;
 	const json_t *line;
 	size_t i;
-	int rc = cli_request(
-		c, json_pack("{s:s, s:b}", "cmd", "reload", "plan", 1), CLI_QUICK_MS, &result);
+	int rc = follow(c, request, false, &result);
 
-	if (rc != 0)
-		return rc;
-	say_other_file(c, result);
-	if (cli_has(c, OPTION_JSON))
-		rc = output_json(result);
-	else
-		json_array_foreach(json_object_get(result, "plan"), i, line)
-			printf("%s\n", json_string_value(line));
+	json_array_foreach(json_object_get(result, "plan"), i, line)
+		printf("%s\n", json_string_value(line));
 	json_decref(result);
 	return rc;
 }

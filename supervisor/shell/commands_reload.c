@@ -32,11 +32,10 @@ static json_t *lines_json(const struct reload_result *result)
 	return lines;
 }
 
-static void fail_reload(struct request *r, struct reload_result *result)
+static void fail_reload(struct request *r, struct reload_result *result, const char *text)
 {
 	control_fail(r->from, r->id, result->unavailable ? "unavailable" : "failed", NULL,
-		json_pack("{s:o}", "findings", lines_json(result)),
-		"the configuration was not taken");
+		json_pack("{s:o}", "findings", lines_json(result)), "%s", text);
 	reload_result_release(result);
 }
 
@@ -58,7 +57,7 @@ static void plan_reload(struct request *r)
 		return;
 	}
 	if (!result.ok) {
-		fail_reload(r, &result);
+		fail_reload(r, &result, "a reload would not take the configuration");
 		return;
 	}
 	control_answer(r->from, r->id,
@@ -89,7 +88,7 @@ void commands_reload(struct request *r)
 		return;
 	}
 	if (!result.ok) {
-		fail_reload(r, &result);
+		fail_reload(r, &result, "the configuration was not taken");
 		return;
 	}
 	plan = json_pack("{s:o s:I}", "plan", lines_json(&result), "generation",

@@ -135,15 +135,29 @@ static void exchange(struct supervisor *s, const struct config *c, struct listen
 	listeners_watch(s);
 }
 
+static struct listener_slot *new_slots(const struct config *c, size_t more)
+{
+	struct listener_slot *next = calloc(c->socket_count + more + 1, sizeof *next);
+
+	for (size_t i = 0; next != NULL && i < c->socket_count; i++)
+		next[i].listener.fd = next[i].watch = -1;
+	return next;
+}
+
+static void close_new(struct listener_slot *next, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		listener_close(&next[i].listener);
+	free(next);
+}
+
 int listeners_open(struct supervisor *s, const struct config *c, struct err *e)
 {
-	struct listener_slot *next = calloc(c->socket_count + s->listener_count + 1, sizeof *next);
+	struct listener_slot *next = new_slots(c, s->listener_count);
 	int rc = 0;
 
 	if (next == NULL)
 		return err_set(e, ERR_SYSTEM, "out of memory");
-	for (size_t i = 0; i < c->socket_count; i++)
-		next[i].listener.fd = next[i].watch = -1;
 	for (size_t i = 0; i < c->socket_count && rc == 0; i++) {
 		struct listener_slot *old = listeners_find(s, &c->sockets[i]);
 
@@ -152,13 +166,31 @@ int listeners_open(struct supervisor *s, const struct config *c, struct err *e)
 		else
 			rc = open_new(&next[i], &c->sockets[i], e);
 	}
-	if (rc == 0) {
+	if (rc == 0)
 		exchange(s, c, next);
-		return 0;
+	else
+		close_new(next, c->socket_count);
+	return rc;
+}
+
+int listeners_try(struct supervisor *s, const struct config *c, struct err *e)
+{
+	struct listener_slot *next = new_slots(c, 0);
+	int rc = 0;
+
+	if (next == NULL)
+		return err_set(e, ERR_SYSTEM, "out of memory");
+	for (size_t i = 0; i < c->socket_count && rc == 0; i++) {
+		const struct config_socket *wish = &c->sockets[i];
+
+		if (listeners_find(s, wish) != NULL)
+			continue;
+		if (wish->family != AF_UNIX)
+			rc = open_new(&next[i], wish, e);
+		else if (listener_try_unix(wish, e) < 0)
+			rc = err_prefix(e, "[socket:%s]", wish->name);
 	}
-	for (size_t i = 0; i < c->socket_count; i++)
-		listener_close(&next[i].listener);
-	free(next);
+	close_new(next, c->socket_count);
 	return rc;
 }
 

@@ -86,20 +86,78 @@ static enum diff_class class_of(
 	return change->class;
 }
 
-/* Sockets that come and go; one that moves is told by the comparison. */
-static void list_sockets(const struct supervisor *s, const struct config *next, struct lines *l)
+/* The socket of C with the address of LIKE: it is the same listener under whatever name. */
+static const struct config_socket *same_address(
+	const struct config *c, const struct config_socket *like)
+{
+	char key[ADDRESS_KEY_BYTES], other[ADDRESS_KEY_BYTES];
+
+	address_key(like, key, sizeof key);
+	for (size_t i = 0; i < c->socket_count; i++) {
+		address_key(&c->sockets[i], other, sizeof other);
+		if (strcmp(key, other) == 0)
+			return &c->sockets[i];
+	}
+	return NULL;
+}
+
+static void list_new_socket(struct supervisor *s, const struct config_socket *c, struct lines *l)
+{
+	const struct config_socket *before = same_address(s->config, c);
+
+	if (before != NULL)
+		add_line(l, "[socket:%s] %s: stays open, it was [socket:%s]", c->name, c->listen,
+			before->name);
+	else
+		add_line(l, "[socket:%s] %s: %s", c->name, c->listen,
+			listeners_find(s, c) != NULL ? "open already" : "opened");
+}
+
+/* TEXT: "[socket:a] listen: old -> new" */
+static void list_moved_socket(
+	struct supervisor *s, const struct config *next, const char *text, struct lines *l)
+{
+	const struct config_socket *c = NULL, *old = NULL, *heir;
+	char start[256];
+
+	for (size_t i = 0; i < next->socket_count && old == NULL; i++) {
+		int position = config_find_socket(s->config, next->sockets[i].name);
+
+		c = &next->sockets[i];
+		snprintf(start, sizeof start, "[socket:%.200s] ", c->name);
+		if (position >= 0 && strncmp(text, start, strlen(start)) == 0)
+			old = &s->config->sockets[position];
+	}
+	if (old == NULL)
+		return;
+	heir = same_address(next, old);
+	if (heir == c)
+		add_line(l, "%s: the same address, it stays open", text);
+	else if (heir != NULL)
+		add_line(l, "%s: %s; the old one stays open as [socket:%s]", text,
+			listeners_find(s, c) != NULL ? "open already" : "opened now", heir->name);
+	else
+		add_line(l, "%s: %s; the old one closes when no worker has it any more", text,
+			listeners_find(s, c) != NULL ? "open already" : "opened now");
+}
+
+static void list_sockets(struct supervisor *s, const struct config *next,
+	const struct config_diff *d, struct lines *l)
 {
 	const struct config *now = s->config;
 
+	for (size_t i = 0; i < d->moved_count; i++)
+		list_moved_socket(s, next, d->moved[i], l);
 	for (size_t i = 0; i < next->socket_count; i++) {
 		if (config_find_socket(now, next->sockets[i].name) < 0)
-			add_line(l, "[socket:%s] %s: opened", next->sockets[i].name,
-				next->sockets[i].listen);
+			list_new_socket(s, &next->sockets[i], l);
 	}
 	for (size_t i = 0; i < now->socket_count; i++) {
-		if (config_find_socket(next, now->sockets[i].name) < 0)
+		const struct config_socket *c = &now->sockets[i];
+
+		if (config_find_socket(next, c->name) < 0 && same_address(next, c) == NULL)
 			add_line(l, "[socket:%s] %s: closed when no worker has it any more",
-				now->sockets[i].name, now->sockets[i].listen);
+				c->name, c->listen);
 	}
 }
 
@@ -134,7 +192,7 @@ static bool is_hidden(const struct config *c, const char *program)
 }
 
 static enum diff_class *compare(
-	const struct supervisor *s, const struct config *next, bool changed_only, struct lines *l)
+	struct supervisor *s, const struct config *next, bool changed_only, struct lines *l)
 {
 	enum diff_class *classes = calloc(next->program_count + 1, sizeof *classes);
 	struct config_diff d;
@@ -162,11 +220,8 @@ static enum diff_class *compare(
 		add_line(l, "%s", d.jobs[i]);
 	for (size_t i = 0; i < d.live_count; i++)
 		add_line(l, "%s: applied in place", d.live[i]);
-	for (size_t i = 0; i < d.moved_count; i++)
-		add_line(l, "%s: opened now; the old one closes when no worker has it any more",
-			d.moved[i]);
+	list_sockets(s, next, &d, l);
 	config_diff_release(&d);
-	list_sockets(s, next, l);
 	list_restarts(s, next, l);
 	if (l->count == 0)
 		add_line(l, "nothing has changed");
@@ -188,6 +243,7 @@ static void adopt(struct supervisor *s, struct config *next, const enum diff_cla
 	struct event e = {.kind = EVENT_RELOAD,
 		.worker = -1,
 		.program = -1,
+		.number = s->generation + 1, /* of whom, for those who wait for it */
 		.config = next,
 		.classes = classes}; /* freed once it is handled */
 	enum logs_level level = LOGS_INFO;
@@ -288,6 +344,7 @@ void reload_plan(struct supervisor *s, bool changed_only, struct reload_result *
 	struct errlist findings;
 	struct config *next = NULL;
 	enum diff_class *classes = NULL;
+	struct err e;
 
 	errlist_init(&findings);
 	(void)reload_read(s, &next, &findings);
@@ -299,12 +356,17 @@ void reload_plan(struct supervisor *s, bool changed_only, struct reload_result *
 	}
 	list_findings(&l, &findings);
 	ret_result->ok = findings.errors == 0 && next != NULL && may_adopt(s, next, &l);
+	if (ret_result->ok && listeners_try(s, next, &e) < 0) {
+		add_line(&l, "%s", e.text);
+		ret_result->ok = false;
+		ret_result->unavailable = true;
+	}
 	if (ret_result->ok) {
 		classes = compare(s, next, changed_only, &plan);
 		list_unapplied(s, next, &plan);
 		add_lines(&l, &plan);
+		ret_result->ok = classes != NULL;
 	}
-	ret_result->ok = ret_result->ok && classes != NULL;
 	release_lines(&plan);
 	free(classes);
 	config_unref(next);

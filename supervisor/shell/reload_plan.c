@@ -62,7 +62,8 @@ void reload_plan_program(const struct supervisor *s, const struct config *next,
 		[DIFF_REMOVED] = "stopped and taken out"};
 	const char *text = change->text != NULL ? change->text : "";
 	int position = config_find_program(next, change->program);
-	char how[256];
+	int slot = core_find_program(&s->core, change->program);
+	char how[256], present[64];
 
 	if (class == DIFF_ROLL && position >= 0)
 		say_roll(s, &next->programs[position], how, sizeof how);
@@ -72,6 +73,11 @@ void reload_plan_program(const struct supervisor *s, const struct config *next,
 		text = position >= 0 && next->programs[position].roll_on_reload_always
 			       ? "roll_on_reload = always"
 			       : "tried again";
-	snprintf(buf, bytes, "%s: %s%s%s%s", change->program, how, text[0] != '\0' ? " (" : "",
-		text, text[0] != '\0' ? ")" : "");
+	snprintf(present, sizeof present, "%s", "");
+	if (slot >= 0 && s->core.programs[slot].count != s->core.programs[slot].settings->workers &&
+		position >= 0 &&
+		next->programs[position].workers != s->core.programs[slot].settings->workers)
+		snprintf(present, sizeof present, "; %d at present", s->core.programs[slot].count);
+	snprintf(buf, bytes, "%s: %s%s%s%s%s", change->program, how, text[0] != '\0' ? " (" : "",
+		text, present, text[0] != '\0' ? ")" : "");
 }

@@ -303,14 +303,26 @@ static int bind_hidden(struct listener *l, const struct unixsock_wish *wish, str
 	return rc;
 }
 
-static int open_unix(struct listener *l, const struct config_socket *s, struct err *e)
+static struct unixsock_wish wish_of(const struct config_socket *s)
 {
-	struct unixsock_wish wish = {
+	return (struct unixsock_wish){
 		.path = s->path,
 		.mode = s->mode,
 		.owner = &s->owner,
 		.backlog = s->backlog,
 	};
+}
+
+int listener_try_unix(const struct config_socket *s, struct err *e)
+{
+	struct unixsock_wish wish = wish_of(s);
+
+	return unixsock_try(SOCK_STREAM, &wish, e);
+}
+
+static int open_unix(struct listener *l, const struct config_socket *s, struct err *e)
+{
+	struct unixsock_wish wish = wish_of(s);
 	int rc;
 
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -26,6 +26,8 @@ extern bool privileges_dropped; /* root was given up: said with a reserved port 
  * by pid N"), anything else than a socket is never removed. A port in use names who has it when
  * /proc tells (pid and name). Errors say what to do. */
 int listener_open(struct listener *ret, const struct config_socket *s, struct err *e);
+/* Could listener_open open that unix socket? By looking alone: no file is made or removed. */
+int listener_try_unix(const struct config_socket *s, struct err *e);
 /* FD, which somebody else opened: no file of it is ever ours. Negative = no listening stream
  * socket, RET->fd = -1. */
 int listener_adopt(struct listener *ret, int fd);

@@ -419,6 +419,8 @@ struct listener_slot *listeners_find(struct supervisor *s, const struct config_s
  * listeners_sweep: old workers have it, and a rollout may go back to it. On an error nothing has
  * changed. */
 int listeners_open(struct supervisor *s, const struct config *c, struct err *e);
+/* Would that work? Nothing stays open, and no file is touched. */
+int listeners_try(struct supervisor *s, const struct config *c, struct err *e);
 void listeners_sweep(struct supervisor *s); /* closes what neither a worker nor a rollout needs */
 void listeners_close(struct supervisor *s);
 /* Does C ask for something that its open listener cannot become? In words. */

@@ -133,6 +133,21 @@ static int refused(const char *path, int why, struct err *e)
 		"cannot make socket '%s': %s", path, strerror(why));
 }
 
+static int foreign(const char *path, struct err *e)
+{
+	return err_set(e, ERR_WRONG,
+		"cannot make socket '%s': something that is no socket is there; move it away or "
+		"choose another path",
+		path);
+}
+
+static int not_given(const struct unixsock_wish *w, int why, struct err *e)
+{
+	return err_set(e, ERR_REFUSED,
+		"cannot give socket '%s' to user '%s': %s; only root may give sockets away",
+		w->path, w->owner->name, strerror(why));
+}
+
 /* Mode, owner, listen(2) on what is bound at AT. */
 static int finish(int fd, const char *at, const struct unixsock_wish *w, uint64_t *ret_device,
 	uint64_t *ret_inode, struct err *e)
@@ -141,9 +156,7 @@ static int finish(int fd, const char *at, const struct unixsock_wish *w, uint64_
 	struct stat st;
 
 	if (owner && owner->set && lchown(at, owner->uid, owner->gid) != 0)
-		return err_set(e, ERR_REFUSED,
-			"cannot give socket '%s' to user '%s': %s; only root may give sockets away",
-			w->path, owner->name, strerror(errno));
+		return not_given(w, errno, e);
 	if (chmod(at, w->mode) != 0 || lstat(at, &st) != 0)
 		return refused(w->path, errno, e);
 	if (w->backlog && listen(fd, w->backlog) != 0)
@@ -227,10 +240,7 @@ static int bind_locked(int fd, int type, const struct unixsock_wish *w, uint64_t
 	case UNIXSOCK_LIVING:
 		return busy(w->path, pid, e);
 	case UNIXSOCK_FOREIGN:
-		return err_set(e, ERR_WRONG,
-			"cannot make socket '%s': something that is no socket is there; move it "
-			"away or choose another path",
-			w->path);
+		return foreign(w->path, e);
 	case UNIXSOCK_UNKNOWN:
 		return err_set(e, ERR_REFUSED, "cannot tell whether socket '%s' is in use: %s",
 			w->path, strerror(errno));
@@ -255,6 +265,40 @@ int unixsock_bind(int fd, int type, const struct unixsock_wish *wish, uint64_t *
 	if (folder >= 0)
 		close(folder);
 	return rc;
+}
+
+int unixsock_try(int type, const struct unixsock_wish *w, struct err *e)
+{
+	const char *slash = strrchr(w->path, '/');
+	struct sockaddr_un address;
+	char folder[PATH_MAX];
+	socklen_t bytes;
+	pid_t pid;
+	int rc = unixsock_address(w->path, &address, &bytes, e);
+
+	if (rc != 0)
+		return rc;
+	switch (unixsock_probe(w->path, type, &pid)) {
+	case UNIXSOCK_LIVING:
+		return busy(w->path, pid, e);
+	case UNIXSOCK_FOREIGN:
+		return foreign(w->path, e);
+	case UNIXSOCK_UNKNOWN:
+		return err_set(e, ERR_REFUSED, "cannot tell whether socket '%s' is in use: %s",
+			w->path, strerror(errno));
+	case UNIXSOCK_MISSING:
+	case UNIXSOCK_DEAD:
+		break;
+	}
+	if (w->path[0] == '@')
+		return 0;
+	snprintf(folder, sizeof(folder), "%.*s",
+		slash == w->path ? 1 : (int)(slash ? slash - w->path : 0), w->path);
+	if (faccessat(AT_FDCWD, slash ? folder : ".", W_OK | X_OK, AT_EACCESS) != 0)
+		return refused(w->path, errno, e);
+	if (w->owner && w->owner->set && w->owner->uid != geteuid() && geteuid() != 0)
+		return not_given(w, EPERM, e);
+	return 0;
 }
 
 bool unixsock_intact(const char *path, uint64_t device, uint64_t inode)
@@ -321,10 +365,7 @@ static int restore_locked(const char *path, const char *spare, struct err *e)
 	case UNIXSOCK_LIVING:
 		return busy(path, pid, e);
 	case UNIXSOCK_FOREIGN:
-		return err_set(e, ERR_WRONG,
-			"cannot make socket '%s': something that is no socket is there; move it "
-			"away or choose another path",
-			path);
+		return foreign(path, e);
 	default:
 		return err_set(e, ERR_REFUSED, "cannot tell what is at socket '%s': %s", path,
 			strerror(errno));

@@ -41,6 +41,8 @@ struct unixsock_wish {
  * ERR_UNAVAILABLE: its folder is missing. The device and inode of the path (0 when abstract). */
 int unixsock_bind(int fd, int type, const struct unixsock_wish *wish, uint64_t *ret_device,
 	uint64_t *ret_inode, struct err *e);
+/* Would unixsock_bind succeed? By looking alone. */
+int unixsock_try(int type, const struct unixsock_wish *wish, struct err *e);
 /* Is the socket with that device and inode still at PATH? True for an abstract one. */
 bool unixsock_intact(const char *path, uint64_t device, uint64_t inode);
 

@@ -108,6 +108,8 @@ def _():
     # What needs root is refused, with the reason, and changes nothing.
     before = [w["pid"] for w in one.workers("web")]
     one.write(text.format(reserved_port()))
+    contains(one.cli("check", "--plan", status=1).err, "gave up root when it started",
+             "the plan for a new reserved port")
     contains(one.cli("reload", status=1).err, "gave up root when it started ([baton] user)",
              "a new reserved port")
     equal([w["pid"] for w in one.workers("web")], before, "pids")
