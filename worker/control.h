@@ -14,8 +14,10 @@
  *
  * Requests (targets = ["web", "web:0", "group:*", "all"]):
  *   status {}                               -> cli.md's document
- *   restart {targets, rolling: true, wait} -> a rollout: {"programs": [{"name", "outcome",
- * "generation", "workers"}]}; progress lines carry "rollout":
+ *   restart {targets, rolling: true, wait} -> a rollout: {"programs": [{"name", "outcome": "done|
+ *                                              failed|stopped|removed", "reason", "superseded",
+ *                                              "generation", "workers"}]}, of a failure in "error";
+ *                                              progress lines carry "rollout":
  *                                              {"program", "state", "done", "total", "worker"?}
  *   start, stop, restart {targets, wait: bool}   -> {"workers":[{"name","state","reason"}]}; with
  *                                              wait it comes when all of them have settled; a start
@@ -26,7 +28,8 @@
  *   lock.release {force: bool}              -> step-down of this holder: {"released":true}
  *   shutdown {mode: "graceful"|"quick", wait}  -> with progress lines, then the socket closes
  *   reload {wait, changed_only, plan: bool} -> {"plan":[text, ...], "generation":N, "programs" as
- *                                              above}; plan: true = only say it; errors:
+ *                                              above, "superseded_by"?: generation}; plan: true =
+ *                                              only say it; errors:
  *                                              {"code":"failed", "message", "findings":[text, ...]}
  *   upgrade {binary?: "/path", wait}        -> {"from": VERSION, "to": VERSION, "pid", "stall_ms"},
  *                                              said by the new image on the same connection

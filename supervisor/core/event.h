@@ -45,7 +45,8 @@
 	X(START)            /* program, worker (-1 = all of it) */                                 \
 	X(STOP)             /* program, worker (-1 = all of it) */                                 \
 	X(RESTART)          /* program, worker (-1 = all of it) */                                 \
-	X(ROLL)             /* program: replace its workers by others of the same settings */      \
+	X(ROLL)             /* program: replace its workers by others of the same settings;        \
+			     * here and in RELOAD `number` is the shell's own */                   \
 	X(SCALE)            /* program, number */                                                  \
 	X(HANDOFF)          /* program, worker = the successor wanted (-1 = any other) */          \
 	X(STEP_DOWN)        /* release the lock, stay out for two heartbeats */                    \

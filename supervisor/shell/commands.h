@@ -55,8 +55,24 @@ enum condition_kind {
 struct waiter_worker {
 	int program, index, slot; /* where it was when the request came: it seldom moves */
 	uint64_t id;              /* when the request came */
-	uint32_t generation;      /* the newest of its program then */
-	bool told;                /* its replacement was told of */
+	uint32_t told; /* its generation then, or that of which it was told as replaced */
+};
+
+enum waiter_end { END_NOT_YET, END_DONE, END_FAILED, END_STOPPED, END_REMOVED };
+
+/* What a request asked of a program, and what became of that. */
+struct waiter_program {
+	int program;         /* slot */
+	char name[128];      /* a reload may give its slot to another */
+	bool begun;          /* its event was handled; before that only what was there is known */
+	bool touched;        /* rolled, scaled, started or stopped by it */
+	uint32_t newest;     /* the newest generation before it */
+	uint32_t generation; /* the one whose rollout is waited for; 0 = none is */
+	bool superseded;     /* by the rollout of another request */
+	int count;           /* before it */
+	bool leaving;        /* before it */
+	enum waiter_end end;
+	char why[512]; /* it did not come to a good end */
 };
 
 struct waiter {
@@ -66,6 +82,10 @@ struct waiter {
 	enum waiter_kind kind;
 	struct waiter_worker *workers;
 	size_t worker_count;
+	struct waiter_program *programs; /* of rollouts */
+	size_t program_count;
+	int64_t ticket;      /* of rollouts: the `number` of its events */
+	uint32_t generation; /* of rollouts: of the configuration, when the request came */
 	int program, wanted_worker, count;
 	char program_name[128]; /* a reload may give its slot to another */
 	uint64_t term;
@@ -80,6 +100,7 @@ struct waiter {
 
 struct commands {
 	struct waiter *waiters;
+	int64_t tickets; /* given to rolling restarts; those of reloads are their generation */
 };
 
 /* A waiter of this kind, in the list; the caller fills it. NULL: failed for want of memory, and
@@ -93,14 +114,19 @@ bool waiter_set_workers(struct supervisor *s, struct waiter *w, const struct tar
 bool waiter_parse_condition(struct waiter *w, const char *text, struct err *e);
 /* A name in its condition that belongs to no program: it would be waited for in vain. */
 bool waiter_names_nobody(struct supervisor *s, const struct waiter *w, struct err *e);
-bool waiter_condition_holds(struct supervisor *s, const struct waiter *w);
+/* 1 it holds, 0 not yet, -1 it has failed (E). */
+int waiter_condition(struct supervisor *s, struct waiter *w, struct err *e);
 /* That connection is gone; NULL = all of them. */
 void waiters_forget(struct supervisor *s, const struct control_connection *gone);
 /* For an upgrade in place (waiters_state.c): those who wait go on waiting. */
 json_t *waiters_save(const struct supervisor *s);
 int waiters_load(struct supervisor *s, const json_t *all, struct err *e);
 /* --- waiter_rollout.c ---------------------------------------------------------------------- */
+/* `restart --rolling`: PROGRAM is one of those that are asked for. False: no memory. */
+bool waiter_add_program(struct supervisor *s, struct waiter *w, int program);
 int waiter_rolled(struct supervisor *s, struct waiter *w, struct err *e);
+/* `wait --for rollout=done` */
+int waiter_no_rollout(struct supervisor *s, struct waiter *w, struct err *e);
 
 json_t *waiter_workers_json(struct supervisor *s, const struct waiter *w);
 

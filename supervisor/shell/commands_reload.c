@@ -105,6 +105,7 @@ void commands_reload(struct request *r)
 		json_decref(plan);
 	} else { /* its event waits in the queue: these are the workers before it */
 		w->result = plan;
+		w->ticket = r->s->generation;
 		(void)targets_find_one(r->s, "all", &all, &code, &e);
 		(void)waiter_set_workers(r->s, w, &all);
 		targets_release(&all);

@@ -43,6 +43,16 @@ void commands_stop(struct request *r)
 	change(r, EVENT_STOP, WAITER_STOPPED);
 }
 
+static bool watch_rollouts(struct supervisor *s, struct waiter *w, const struct targets *t)
+{
+	w->ticket = ++s->commands->tickets;
+	for (size_t i = 0; i < t->count; i++) {
+		if (!waiter_add_program(s, w, t->items[i].program))
+			return false;
+	}
+	return waiter_set_workers(s, w, t);
+}
+
 /* A rollout with the settings that are there. */
 static void roll(struct request *r)
 {
@@ -68,12 +78,12 @@ static void roll(struct request *r)
 		return;
 	}
 	w = waiter_add(r->s, r->from, r->id, WAITER_ROLLED, request_timeout(r));
-	if (w != NULL && !waiter_set_workers(r->s, w, &t)) {
+	if (w != NULL && !watch_rollouts(r->s, w, &t)) {
 		request_fail(r, "failed", "out of memory");
 		w->from = NULL;
 	} else if (w != NULL) {
 		for (size_t i = 0; i < t.count; i++)
-			request_post(r, EVENT_ROLL, t.items[i].program, -1, 0);
+			request_post(r, EVENT_ROLL, t.items[i].program, -1, w->ticket);
 		if (!request_waits(r)) {
 			control_answer(r->from, r->id, waiter_workers_json(r->s, w));
 			w->from = NULL;

@@ -63,7 +63,8 @@ void reload_plan_program(const struct supervisor *s, const struct config *next,
 	const char *text = change->text != NULL ? change->text : "";
 	int position = config_find_program(next, change->program);
 	int slot = core_find_program(&s->core, change->program);
-	char how[256], present[64];
+	const struct program *running = slot >= 0 ? &s->core.programs[slot] : NULL;
+	char how[256], present[64] = "";
 
 	if (class == DIFF_ROLL && position >= 0)
 		say_roll(s, &next->programs[position], how, sizeof how);
@@ -73,11 +74,9 @@ void reload_plan_program(const struct supervisor *s, const struct config *next,
 		text = position >= 0 && next->programs[position].roll_on_reload_always
 			       ? "roll_on_reload = always"
 			       : "tried again";
-	snprintf(present, sizeof present, "%s", "");
-	if (slot >= 0 && s->core.programs[slot].count != s->core.programs[slot].settings->workers &&
-		position >= 0 &&
-		next->programs[position].workers != s->core.programs[slot].settings->workers)
-		snprintf(present, sizeof present, "; %d at present", s->core.programs[slot].count);
+	if (running != NULL && position >= 0 && running->count != running->file_count &&
+		next->programs[position].workers != running->file_count)
+		snprintf(present, sizeof present, "; %d at present", running->count);
 	snprintf(buf, bytes, "%s: %s%s%s%s%s", change->program, how, text[0] != '\0' ? " (" : "",
 		text, present, text[0] != '\0' ? ")" : "");
 }

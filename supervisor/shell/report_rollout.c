@@ -1,5 +1,6 @@
 /* Rollouts and recycling, in words. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "supervisor/shell/state.h"
@@ -45,12 +46,48 @@ void report_recycle(struct supervisor *s, const struct action *a)
 		limit);
 }
 
-const char *report_rollout_end(const struct program *p)
+const char *report_rollout_why(const struct supervisor *s, int program)
 {
-	if (p->rollout.half)
-		return "the old one does not start any more either: it is tried again and again";
-	return p->rollout.replaced ? "what was replaced was rolled back: the old version serves on"
-				   : "the workers of the old version serve on";
+	return program < s->rollout_why_count ? s->rollout_whys[program] : NULL;
+}
+
+void report_set_rollout_why(struct supervisor *s, int program, const char *text)
+{
+	if (program >= s->rollout_why_count) {
+		size_t count = (size_t)program + 1, before = (size_t)s->rollout_why_count;
+		char **more = realloc(s->rollout_whys, count * sizeof *more);
+
+		if (more == NULL)
+			return;
+		memset(more + before, 0, (count - before) * sizeof *more);
+		s->rollout_whys = more;
+		s->rollout_why_count = (int)count;
+	}
+	free(s->rollout_whys[program]);
+	s->rollout_whys[program] = strdup(text);
+}
+
+void report_release(struct supervisor *s)
+{
+	for (int i = 0; i < s->rollout_why_count; i++)
+		free(s->rollout_whys[i]);
+	free(s->rollout_whys);
+}
+
+void report_rollout_end(const struct supervisor *s, int program, char *buf, size_t bytes)
+{
+	const struct program *p = &s->core.programs[program];
+	const char *why = report_rollout_why(s, program), *end;
+
+	if (p->rollout.half) /* the reason says how it goes on */
+		end = "";
+	else if (!p->started)
+		end = "; the program is stopped";
+	else
+		end = p->rollout.replaced
+			      ? "; what was replaced was rolled back: the old version serves on"
+			      : "; the workers of the old version serve on";
+	snprintf(buf, bytes, "%s%s", why != NULL ? why : "the new version does not start", end);
 }
 
 /* Why a version is given up is known of the worker that was given up, and of nobody else. */
@@ -69,7 +106,8 @@ static void report_failure(struct supervisor *s, const struct action *a)
 	}
 	logs_event(s->logs, LOGS_ERROR, "program.note", f, a->worker >= 0 ? 3 : 2,
 		"%s: %s. Mend it, then `baton reload`", f[0].value, text);
-	waiters_remark(s, a->program, text, true);
+	report_set_rollout_why(s, a->program, text);
+	waiters_remark(s, a->program, text);
 }
 
 void report_program(struct supervisor *s, const struct action *a)
@@ -90,5 +128,5 @@ void report_program(struct supervisor *s, const struct action *a)
 		return;
 	}
 	logs_event(s->logs, LOGS_INFO, "program.note", f, 2, "%s: %s", f[0].value, a->reason);
-	waiters_remark(s, a->program, a->reason, false);
+	waiters_remark(s, a->program, a->reason);
 }

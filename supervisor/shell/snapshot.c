@@ -1,5 +1,6 @@
 /* The instance as one JSON document (cli.md, `baton status --json`). */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -257,35 +258,76 @@ static json_t *rollout_of(const struct supervisor *s, int slot)
 }
 
 /* How the last one ended: DONE or FAILED, not a recycling. */
-static json_t *last_rollout_of(const struct program *p)
+static json_t *last_rollout_of(const struct supervisor *s, int slot)
 {
-	const struct rollout *r = &p->rollout;
+	const struct rollout *r = &s->core.programs[slot].rollout;
+	char text[1024] = "";
 
 	if (r->outcome == ROLLOUT_NO_OUTCOME)
 		return json_null();
+	if (r->outcome == ROLLOUT_FAILED)
+		report_rollout_end(s, slot, text, sizeof text);
 	return json_pack("{s:s s:o s:o}", "state", r->outcome == ROLLOUT_DONE ? "done" : "failed",
-		"at", boot_time(r->ended_ns), "reason",
-		r->outcome == ROLLOUT_DONE ? json_null() : json_string(report_rollout_end(p)));
+		"at", boot_time(r->ended_ns), "reason", text_or_null(text));
+}
+
+struct by_index {
+	int index, slot;
+	bool outgoing;
+};
+
+static int compare_workers(const void *a, const void *b)
+{
+	const struct by_index *x = a, *y = b;
+
+	if (x->index != y->index)
+		return x->index < y->index ? -1 : 1;
+	if (x->outgoing != y->outgoing)
+		return x->outgoing ? 1 : -1;
+	return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+int *snapshot_workers(const struct supervisor *s, int program, int *ret_count)
+{
+	struct by_index *all;
+	int count = 0, n = 0, *slots;
+
+	for (int i = core_next_worker(&s->core, program, -1); i >= 0;
+		i = core_next_worker(&s->core, program, i))
+		count++;
+	all = calloc((size_t)count + 1, sizeof *all);
+	slots = calloc((size_t)count + 1, sizeof *slots);
+	for (int i = core_next_worker(&s->core, program, -1); all != NULL && i >= 0;
+		i = core_next_worker(&s->core, program, i))
+		all[n++] = (struct by_index){
+			s->core.workers[i].index, i, s->core.workers[i].outgoing};
+	if (all != NULL)
+		qsort(all, (size_t)n, sizeof *all, compare_workers);
+	for (int i = 0; i < n && slots != NULL; i++)
+		slots[i] = all[i].slot;
+	free(all);
+	*ret_count = slots != NULL ? n : 0;
+	return slots;
 }
 
 static json_t *program_of(struct supervisor *s, int slot)
 {
 	const struct program *p = &s->core.programs[slot];
 	json_t *workers = json_array();
-	int ready = 0;
+	int ready = 0, count, *slots = snapshot_workers(s, slot, &count);
 
-	for (int i = core_next_worker(&s->core, slot, -1); i >= 0;
-		i = core_next_worker(&s->core, slot, i)) {
-		const struct worker *w = &s->core.workers[i];
+	for (int i = 0; i < count; i++) {
+		const struct worker *w = &s->core.workers[slots[i]];
 
 		ready += w->ready || worker_is_elsewhere(&s->core, w);
-		json_array_append_new(workers, worker_of(s, i));
+		json_array_append_new(workers, worker_of(s, slots[i]));
 	}
+	free(slots);
 	if (rollout_is_active(p) && ready > p->wanted)
 		ready = p->wanted; /* some are there beside their replacement */
 	return json_pack("{s:s s:s s:s s:i s:i s:o s:o s:o}", "name", p->settings->name, "group",
 		p->settings->group, "state", program_state(s, slot), "wanted", p->wanted, "ready",
-		ready, "rollout", rollout_of(s, slot), "last_rollout", last_rollout_of(p),
+		ready, "rollout", rollout_of(s, slot), "last_rollout", last_rollout_of(s, slot),
 		"workers", workers);
 }
 

@@ -216,6 +216,8 @@ struct supervisor {
 	bool detached; /* run -d: nobody reads our standard output */
 	int detach_fd; /* to whom waits for the start; -1 = nobody */
 	struct commands *commands;
+	char **rollout_whys; /* why the last rollout of a program slot failed; NULL = it did not */
+	int rollout_why_count;
 	struct lookups *lookups;             /* NULL = nothing waits */
 	struct memory *memory;               /* NULL = no program has max_memory */
 	struct probe *probes, *probes_spare; /* attempts under way, and memory for more */
@@ -377,8 +379,11 @@ void report_lock_view(struct supervisor *s, char *buf, size_t bytes);
 void report_spawned(struct supervisor *s, const struct process *p);
 /* How the last process in SLOT ended: "exited with status 3", "was killed by SIGSEGV". */
 void report_exit(struct supervisor *s, int slot, char *buf, size_t bytes);
-/* waiter_rollout.c: to whom waits for a rollout of PROGRAM; FAILED: why it fails. */
-void waiters_remark(struct supervisor *s, int program, const char *text, bool failed);
+/* waiter_rollout.c: to whom waits for a rollout of PROGRAM. */
+void waiters_remark(struct supervisor *s, int program, const char *text);
+/* Around the handling of an event: what a request for rollouts has changed, and what was there. */
+void waiters_before(struct supervisor *s, const struct event *e);
+void waiters_after(struct supervisor *s, const struct event *e);
 
 /* reload_plan.c: "web: replaced one worker at a time, ..." into BUF. */
 void reload_plan_program(const struct supervisor *s, const struct config *next,
@@ -389,7 +394,11 @@ void report_program(struct supervisor *s, const struct action *a);
 void report_recycle(struct supervisor *s, const struct action *a);
 /* REASON of the core's in the words of what was found out: "health: GET /h ...: no answer". */
 const char *report_why(struct supervisor *s, int slot, const char *reason, char *buf, size_t bytes);
-const char *report_rollout_end(const struct program *p);
+/* How the last rollout of that program slot, which failed, ended and why. */
+void report_rollout_end(const struct supervisor *s, int program, char *buf, size_t bytes);
+const char *report_rollout_why(const struct supervisor *s, int program); /* NULL: not known */
+void report_release(struct supervisor *s);
+void report_set_rollout_why(struct supervisor *s, int program, const char *text);
 /* "131.4 MB" */
 void report_bytes(int64_t bytes, char *buf, size_t room);
 void report_depends(const struct supervisor *s, int program, char *buf, size_t bytes);
@@ -526,6 +535,8 @@ void commands_free(struct supervisor *s);
 void commands_check(struct supervisor *s);             /* after events: answer who waits */
 int64_t commands_deadline(const struct supervisor *s); /* 0 = none */
 json_t *snapshot_status(struct supervisor *s);
+/* Slots of a program's workers by index, an outgoing one after its replacement; malloced. */
+int *snapshot_workers(const struct supervisor *s, int program, int *ret_count);
 const char *snapshot_role(const struct supervisor *s);
 
 #endif

@@ -95,6 +95,7 @@ struct state_struct {
 	X(connection, struct control_connection)                                                   \
 	X(control, struct control)                                                                 \
 	X(waiter_worker, struct waiter_worker)                                                     \
+	X(waiter_program, struct waiter_program)                                                   \
 	X(waiter, struct waiter)                                                                   \
 	X(sink, struct logs_sink)                                                                  \
 	X(stream, struct logs_stream)                                                              \

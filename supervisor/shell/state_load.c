@@ -255,6 +255,7 @@ static int load_program(
 {
 	int slot = slot_of(o, s->core.program_slots, e);
 	struct program *p = slot >= 0 ? &s->core.programs[slot] : NULL;
+	char *why;
 
 	if (p == NULL || state_load_struct(&state_program, o, p, e) < 0 ||
 		settings_at(all, json_object_get(o, "settings"), &p->settings, e) < 0 ||
@@ -263,6 +264,10 @@ static int load_program(
 		return err_prefix(e, "programs");
 	p->config = snapshot_at(all, json_object_get(o, "config"));
 	p->rollout.config = snapshot_at(all, json_object_get(o, "rollout_config"));
+	why = text_of(o, "rollout_why");
+	if (why != NULL)
+		report_set_rollout_why(s, slot, why);
+	free(why);
 	if (p->settings == NULL || p->config == NULL || p->executor.worker >= s->core.worker_slots)
 		return err_set(e, ERR_WRONG, "programs: one has no settings");
 	return 0;

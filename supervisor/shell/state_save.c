@@ -130,6 +130,10 @@ static json_t *save_programs(const struct supervisor *s, const struct snapshots 
 		json_object_set_new(o, "settings", settings_of(all, p->settings));
 		json_object_set_new(o, "rollout_config", place_of(all, p->rollout.config));
 		json_object_set_new(o, "rollout_settings", settings_of(all, p->rollout.settings));
+		if (report_rollout_why(s, i) != NULL)
+			json_object_set_new(o, "rollout_why",
+				state_save_bytes(report_rollout_why(s, i),
+					strlen(report_rollout_why(s, i))));
 		json_array_append_new(saved, o);
 	}
 	return saved;

@@ -368,6 +368,7 @@ static const struct state_field supervisor[] = {
 	SKIP(socket_inotify_fd), SKIP(socket_inotify_watch), /* listeners_watch, to be called once */
 	SUB(lock, lock),
 	SKIP(control), SKIP(notify), SKIP(commands), /* control_state.c, notify.c, waiters_state.c */
+	SKIP(rollout_whys), SKIP(rollout_why_count), /* with the programs */
 	SKIP(memory), /* memory_check */
 	SKIP(claims), /* upgrade.c waits until there is none */
 	V(root_given_up), SKIP(lookups), /* upgrade.c waits until there is none */
@@ -424,8 +425,16 @@ LIST(control, control)
 #define T struct waiter_worker
 #define NAME "struct waiter_worker"
 static const struct state_field waiter_worker[] = {V(program), V(index), V(slot), V(id),
-	V(generation), V(told)};
+	V(told)};
 LIST(waiter_worker, waiter_worker)
+#undef T
+#undef NAME
+
+#define T struct waiter_program
+#define NAME "struct waiter_program"
+static const struct state_field waiter_program[] = {V(program), TEXT(name), V(begun), V(touched),
+	V(newest), V(generation), V(superseded), V(count), V(leaving), V(end), TEXT(why)};
+LIST(waiter_program, waiter_program)
 #undef T
 #undef NAME
 
@@ -434,6 +443,8 @@ LIST(waiter_worker, waiter_worker)
 static const struct state_field waiter[] = {
 	SKIP(next), SKIP(from), /* by the connection's place: waiters_state.c */
 	V(id), V(kind), SKIP(workers), SKIP(worker_count), /* waiters_state.c */
+	SKIP(programs), SKIP(program_count), /* waiters_state.c */
+	V(ticket), V(generation),
 	V(program), V(wanted_worker), V(count), TEXT(program_name), V(term), TEXT(old_worker),
 	V(condition), TEXT(text), V(number), TEXT(condition_text), V(began_ns), V(deadline_ns),
 	SKIP(result), /* waiters_state.c */

@@ -168,7 +168,9 @@ static void handle_queue(struct supervisor *s)
 
 		s->queue_head = (s->queue_head + 1) % s->queue_capacity;
 		s->queue_count--;
+		waiters_before(s, &e);
 		handle(s, &e);
+		waiters_after(s, &e);
 		if (e.kind == EVENT_RELOAD)
 			free((void *)e.classes);
 	}
@@ -406,6 +408,7 @@ static void release(struct supervisor *s)
 	free(s->listeners);
 	own_memory_free(s->core.workers, (size_t)s->core.worker_slots, sizeof *s->core.workers);
 	free(s->core.programs);
+	report_release(s);
 	own_memory_free(s->plan.items, s->plan.capacity, sizeof *s->plan.items);
 	own_memory_free(s->queue, s->queue_capacity, sizeof *s->queue);
 	own_memory_free(s->spawns, s->spawn_capacity, sizeof *s->spawns);

@@ -154,15 +154,6 @@ static bool named_are(struct supervisor *s, const struct waiter *w, bool ready)
 	return all;
 }
 
-static bool no_rollout(const struct supervisor *s)
-{
-	for (int i = 0; i < s->core.program_slots; i++) {
-		if (s->core.programs[i].used && s->core.programs[i].rollout.state != ROLLOUT_IDLE)
-			return false;
-	}
-	return true;
-}
-
 static bool has_role(const struct supervisor *s, const char *role)
 {
 	const struct election *e = &s->core.election;
@@ -178,7 +169,7 @@ static bool has_role(const struct supervisor *s, const char *role)
 	       !e->unavailable;
 }
 
-bool waiter_condition_holds(struct supervisor *s, const struct waiter *w)
+int waiter_condition(struct supervisor *s, struct waiter *w, struct err *e)
 {
 	switch (w->condition) {
 	case CONDITION_EXECUTOR:
@@ -196,9 +187,9 @@ bool waiter_condition_holds(struct supervisor *s, const struct waiter *w)
 	case CONDITION_ROLE:
 		return has_role(s, w->text);
 	case CONDITION_ROLLOUT:
-		return no_rollout(s);
+		return waiter_no_rollout(s, w, e);
 	case CONDITION_STATE:
 		return strcmp(w->text, lifecycle_state_name(s->core.lifecycle.state)) == 0;
 	}
-	return false;
+	return 0;
 }

@@ -23,6 +23,7 @@ struct waiter *waiter_add(struct supervisor *s, struct control_connection *from,
 	w->kind = kind;
 	w->program = w->wanted_worker = -1;
 	w->began_ns = lease_now_ns();
+	w->generation = s->generation;
 	w->deadline_ns = timeout_ns > 0 ? w->began_ns + timeout_ns : 0;
 	w->next = s->commands->waiters;
 	s->commands->waiters = w;
@@ -41,6 +42,7 @@ static void waiter_free(struct waiter *w)
 {
 	json_decref(w->result);
 	free(w->workers);
+	free(w->programs);
 	free(w);
 }
 
@@ -60,8 +62,8 @@ bool waiter_set_workers(struct supervisor *s, struct waiter *w, const struct tar
 			if (more == NULL)
 				return false;
 			w->workers = more;
-			more[w->worker_count++] = (struct waiter_worker){program, of->index, j,
-				of->id, s->core.programs[program].rollout.newest, false};
+			more[w->worker_count++] = (struct waiter_worker){
+				program, of->index, j, of->id, of->generation};
 		}
 	}
 	return true;
@@ -166,10 +168,13 @@ static int started(struct supervisor *s, struct waiter *w, bool anew, struct err
 static int stopped(struct supervisor *s, const struct waiter *w)
 {
 	for (size_t i = 0; i < w->worker_count; i++) {
-		const struct worker *of = find(s, &w->workers[i]);
+		const struct waiter_worker *at = &w->workers[i];
+		const struct worker *same = &s->core.workers[at->slot], *of = find(s, at);
 		bool other = of != NULL && of->id > w->workers[i].id &&
 			     core_worker_slot(&s->core, of) != w->workers[i].slot;
 
+		if (same->used && same->id == at->id && same->tree)
+			return 0; /* also an outgoing one, whose name is another's by now */
 		if (of != NULL && of->tree && !other) /* OTHER: the one beside it, which stays */
 			return 0;
 	}
@@ -303,7 +308,7 @@ static int check(struct supervisor *s, struct waiter *w, struct err *e)
 	case WAITER_ROLLED:
 		return waiter_rolled(s, w, e);
 	case WAITER_CONDITION:
-		return waiter_condition_holds(s, w);
+		return waiter_condition(s, w, e);
 	case WAITER_UPGRADED:
 		return upgraded(s, w, e);
 	}

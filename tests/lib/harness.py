@@ -386,6 +386,20 @@ class Instance:
         return self.call("wait", timeout + 5, **{"for": condition,
                                                  "timeout_ms": int(timeout * 1000)})
 
+    def wait_rollouts(self, timeout=10):
+        """Until no rollout runs any more, however the last ones ended (`rollout=done` fails then)."""
+        limit = Deadline(timeout, f"{self.name}: the end of all rollouts")
+        while True:
+            try:
+                self.wait_for("rollout=done", limit.left())
+            except ControlError as e:
+                if e.code != "failed":
+                    raise
+            if not any(p["rollout"] for p in self.status()["programs"]):
+                return
+            limit.left()
+            time.sleep(0.005)               # half way: nobody is told when that ends
+
     def program(self, name):
         return next(p for p in self.status()["programs"] if p["name"] == name)
 

@@ -209,7 +209,7 @@ def _():
     # A second HUP with the same bad file does not take the next one down.
     mark = hup(one)
     one.wait_log("rollout aborted", since=mark)
-    one.wait_for("rollout=done")
+    one.wait_rollouts()
     one.wait_for("ready=web")
     left = pids(one, "web")
     check(len([n for n in before if before[n] == left[n]]) == 2,

@@ -4,6 +4,7 @@
 import os
 import pty
 import sys
+import termios
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from harness import *  # noqa: E402,F403
@@ -178,6 +179,9 @@ def _():
     r = one.cli("restart", "--rolling", "web", "--json", status=1)
     document = json.loads(r.out)
     equal((document["ok"], document["error"]["code"]), (False, "failed"), "document")
+    row = document["error"]["programs"][0]
+    equal((row["name"], row["outcome"]), ("web", "failed"), "its program")
+    check("web:0 exited with status 9" in row["reason"], f"why: {row['reason']!r}")
     # What runs is what the file says: a reload has nothing to do.
     check("nothing has changed" in one.cli("reload", status=0).out, "a reload after it")
     remove(one, "bad")
@@ -192,6 +196,9 @@ def _():
     pid, fd = pty.fork()
     if pid == 0:
         os.execv(BATON, ["baton", "restart", "--rolling", "web", "-s", one.socket])
+    modes = termios.tcgetattr(fd)
+    modes[3] |= termios.NOFLSH          # else Ctrl-C may drop what is said about it
+    termios.tcsetattr(fd, termios.TCSANOW, modes)
     text, limit = b"", deadline(10, "the first bar")
     while b"] 1/3 rolling" not in text:
         select.select([fd], [], [], limit.left())
@@ -316,7 +323,7 @@ def let_go(one):
 
 def at_rest(one, version, workers=3):
     """One version, all ready, one executor, nothing under way."""
-    one.wait_for("rollout=done")
+    one.wait_rollouts()
     one.wait_for("ready=web")
     one.wait_for("executor")
     equal(versions(one), {str(version)}, "versions at the end")
@@ -400,13 +407,28 @@ def _():
         at_rest(one, 2)
 
 
+def promotions(one):
+    return re.findall(r"event=executor\.promoted .*? worker=(web:\d) ", one.log())
+
+
 @test("a later failure: what was replaced is rolled back; the executor has moved at most once and back")
 def _():
-    one = come_to("rolling_back")
+    one = come_to("rolling_back")       # its turn had not come yet
     let_go(one)
     at_rest(one, 1)
     one.wait_log("rolled back: every worker is of the old version again")
     equal(one.program("web")["last_rollout"]["state"], "failed", "the last rollout")
+    equal(promotions(one), [one.first_executor], "who was the executor, failed before its turn")
+    one = gated("surge = 0")            # the one in its place, the last, does not start
+    first = one.executor()["worker"]
+    touch(one, f"fail.2.{first[4:]}", *(f"go.2.{i}" for i in range(3) if f"web:{i}" != first))
+    to_version(one, 2, "surge = 0")
+    one.wait_log("rolling back: the new version does not start")
+    at_rest(one, 1)
+    moves = promotions(one)
+    equal(len(moves), 3, f"promotions, there and back: {moves}")
+    check(moves[0] == first and moves[1] != first and moves[2] != moves[1], f"moves: {moves}")
+    equal(one.executor()["worker"], moves[2], "the executor")
 
 
 @test("neither version starts: nothing more is stopped, it is tried again, and heals by itself")
@@ -463,7 +485,7 @@ def _():
 @test("web:0@1 names the outgoing one while its replacement has its name; status shows how far it is")
 def _():
     text = SIMPLE.replace("workers = 3", "workers = 1") + "    stop_delay = 30s\n"
-    one = simple(text)
+    one = simple(text, "#!/bin/sh\ntrap 'sleep 0.2; exit 0' TERM\nsleep 1000 & wait\n")
     old = pids(one)["web:0"]
     one.cli("restart", "--rolling", "web", "--no-wait", status=0)
     wait_until(lambda: [w for w in one.workers("web") if w["name"] == "web:0" and w["ready"]], 5,
