@@ -74,6 +74,7 @@ def _():
         good = f.read()
     reload = good.replace("[job:gone]\nschedule = 0 0 1 1 *\ncommand = true\n", "")
     one.write(reload)
+    wait_until(lambda: table(one).get("gone", {}).get("hostname"), 10, "its declaration")
     one.cli("reload", status=0)
     wait_until(lambda: "gone" in table(one) and table(one)["gone"]["hostname"] is None, 10)
     check(re.search(r"^gone +- +never +- +0 0 1 1 \* \(no longer in the file\)$", jobs(one).out, re.M),
