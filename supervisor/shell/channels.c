@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "supervisor/shell/claims.h"
 #include "supervisor/shell/state.h"
 
 #define READ_BYTES 4096

@@ -18,6 +18,7 @@
 
 #include "conf/units.h"
 #include "conf/zone.h"
+#include "supervisor/shell/claims.h"
 #include "supervisor/shell/state.h"
 #include "worker/lock/jobs_file.h"
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "supervisor/shell/lookups.h"
 #include "supervisor/shell/commands_internal.h"
 
 void request_fail(struct request *r, const char *code, const char *text)

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "supervisor/shell/lookups.h"
 #include "supervisor/shell/commands_internal.h"
 #include "supervisor/shell/upgrade.h"
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "supervisor/shell/claims.h"
 #include "supervisor/shell/state.h"
 #include "worker/lock/guard.h"
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "conf/lookup.h"
+#include "supervisor/shell/lookups.h"
 #include "supervisor/shell/state.h"
 
 #define BOUND_NS  (10 * CORE_SECOND)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "supervisor/shell/lookups.h"
 #include "supervisor/shell/state.h"
 #include "supervisor/shell/upgrade.h"
 

@@ -60,6 +60,7 @@ int spawn_build_paths(struct spawn *sp);
 /* The parts of a spawn, for a command that runs as the worker does: everything but descriptors. */
 void spawn_init(struct spawn *sp, struct process *p, const struct action *a);
 int spawn_build_worker(struct spawn *sp, struct err *e);
+int spawn_build_descriptors(struct spawn *sp, struct err *e); /* spawn_descriptors.c */
 void spawn_find_groups(struct spawn *sp);
 void spawn_fill_spec(struct spawn *sp, struct child_spec *spec, pid_t parent);
 /* The snapshot that SETTINGS lies in; the worker of P as SET of that snapshot says. */

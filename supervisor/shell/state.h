@@ -45,7 +45,7 @@ struct process {
 	struct loop_watch *main_watch;
 	uint64_t main_ticks, leader_ticks; /* when they were started: /proc/PID/stat */
 	bool leader_reaped;
-	bool main_linked; /* in its chain of pid_heads */
+	bool main_linked;            /* in its chain of pid_heads */
 	bool main_told, notify_told; /* a MAINPID= that was not taken; a line that made no sense */
 	pid_t left_pid;              /* it has ended at once, and that one is left; 0 = none */
 	int report_fd, hold_fd, channel_fd;
@@ -363,22 +363,6 @@ void channel_extend(struct supervisor *s, const struct action *a);
 void channel_clear(struct supervisor *s, const struct action *a);
 void channel_notified(void *supervisor, const struct notify_message *m);
 
-/* claims.c: the right to run one firing, for the executor of a program */
-void claims_take(struct process *p, const struct channel_message *m);
-void claims_check(struct supervisor *s);        /* once a round of the loop */
-int64_t claims_due(const struct supervisor *s); /* 0 = never */
-bool claims_waiting(const struct supervisor *s);
-bool claims_is_keeper(const struct supervisor *s, pid_t pid);
-bool claims_reaped(struct supervisor *s, pid_t pid); /* true = it was theirs */
-void claims_reconfigure(struct supervisor *s);
-void claims_end(struct supervisor *s); /* those that wait are refused */
-
-/* report.c: what the core reports, in words */
-void report_action(struct supervisor *s, const struct action *a);
-void report_lock_view(struct supervisor *s, char *buf, size_t bytes);
-void report_spawned(struct supervisor *s, const struct process *p);
-/* How the last process in SLOT ended: "exited with status 3", "was killed by SIGSEGV". */
-void report_exit(struct supervisor *s, int slot, char *buf, size_t bytes);
 /* waiter_rollout.c: to whom waits for a rollout of PROGRAM. */
 void waiters_remark(struct supervisor *s, int program, const char *text);
 /* Around the handling of an event: what a request for rollouts has changed, and what was there. */
@@ -388,29 +372,6 @@ void waiters_after(struct supervisor *s, const struct event *e);
 /* reload_plan.c: "web: replaced one worker at a time, ..." into BUF. */
 void reload_plan_program(const struct supervisor *s, const struct config *next,
 	const struct config_change *change, enum diff_class class, char *buf, size_t bytes);
-
-/* report_rollout.c */
-void report_program(struct supervisor *s, const struct action *a);
-void report_recycle(struct supervisor *s, const struct action *a);
-/* REASON of the core's in the words of what was found out: "health: GET /h ...: no answer". */
-const char *report_why(struct supervisor *s, int slot, const char *reason, char *buf, size_t bytes);
-/* How the last rollout of that program slot, which failed, ended and why. */
-void report_rollout_end(const struct supervisor *s, int program, char *buf, size_t bytes);
-const char *report_rollout_why(const struct supervisor *s, int program); /* NULL: not known */
-void report_release(struct supervisor *s);
-void report_set_rollout_why(struct supervisor *s, int program, const char *text);
-/* "131.4 MB" */
-void report_bytes(int64_t bytes, char *buf, size_t room);
-void report_depends(const struct supervisor *s, int program, char *buf, size_t bytes);
-void report_kill(struct supervisor *s, const struct process *p);
-/* RFC 3339 in UTC with milliseconds. */
-char *report_time(int64_t wall_us, char buf[32]);
-int64_t report_wall_us(void);
-int64_t report_wall_of(
-	int64_t boottime_ns); /* wall clock, microseconds, of a time of the lease clock */
-/* "250 ms", "3.2 s", "5 min" */
-void report_span(int64_t ns, char *buf, size_t bytes);
-const char *report_worker_name(const struct supervisor *s, int slot);
 
 /* stages.c */
 /* GIVEN (run -s; NULL = by the file) or where the file has it, into s->control_path. ERR_BUSY: an
@@ -448,19 +409,6 @@ void listeners_check(struct supervisor *s);             /* after events */
 
 /* grace.c: the time that stopping may take, where something above us limits it */
 void grace_report(struct supervisor *s);
-
-/* lookups.c: a reload that waits for the user database or for DNS */
-const char *lookups_failure(const struct supervisor *s);
-void lookups_begin_signal(struct supervisor *s); /* SIGHUP again when they have answered */
-/* Is that request, again then, to be answered later? False: it was tried often enough. */
-bool lookups_begin(
-	struct supervisor *s, struct control_connection *from, uint64_t id, json_t *json);
-void lookups_forget(struct supervisor *s, const struct control_connection *gone); /* NULL = all */
-int64_t lookups_deadline(const struct supervisor *s);                             /* 0 = none */
-void lookups_check(struct supervisor *s);
-void commands_again(
-	struct supervisor *s, struct control_connection *from, uint64_t id, json_t *json);
-void signals_reload(struct supervisor *s);
 
 /* inherit.c: before the loop; what the configuration has of it are slots then */
 int inherit_sockets(struct supervisor *s, struct err *e);
@@ -538,5 +486,7 @@ json_t *snapshot_status(struct supervisor *s);
 /* Slots of a program's workers by index, an outgoing one after its replacement; malloced. */
 int *snapshot_workers(const struct supervisor *s, int program, int *ret_count);
 const char *snapshot_role(const struct supervisor *s);
+
+#include "supervisor/shell/report.h"
 
 #endif

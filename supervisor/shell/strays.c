@@ -1,3 +1,4 @@
+#include "supervisor/shell/claims.h"
 #include "supervisor/shell/strays.h"
 
 #include <errno.h>

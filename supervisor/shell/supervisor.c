@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "supervisor/shell/lookups.h"
+#include "supervisor/shell/claims.h"
 #include "supervisor/shell/own_memory.h"
 #include "supervisor/shell/probes.h"
 #include "supervisor/shell/state.h"

@@ -1,3 +1,4 @@
+#include "supervisor/shell/claims.h"
 #include "supervisor/shell/upgrade.h"
 
 #include <errno.h>
