@@ -297,6 +297,26 @@ static enum waiter_end judge(struct supervisor *s, struct waiter *w, struct wait
 	return rollout_end(s, at);
 }
 
+/* Of a program that is new, or has more workers than before: those that came and do not start. */
+static void judge_new(struct supervisor *s, struct waiter_program *at)
+{
+	for (int i = core_next_worker(&s->core, at->program, -1); i >= 0;
+		i = core_next_worker(&s->core, at->program, i)) {
+		const struct worker *of = &s->core.workers[i];
+		char how[512];
+
+		if (of->index < at->count || of->remove ||
+			(of->state != WORKER_FATAL &&
+				(of->state != WORKER_BACKOFF || of->failures == 0)))
+			continue;
+		report_exit(s, i, how, sizeof how);
+		snprintf(at->why, sizeof at->why, "%s %s; %s", report_worker_name(s, i), how,
+			of->state == WORKER_FATAL ? "given up" : "baton goes on trying");
+		at->end = END_FAILED;
+		return;
+	}
+}
+
 static json_t *program_json(struct supervisor *s, const struct waiter_program *at)
 {
 	static const char *const ends[] = {[END_NOT_YET] = "running",
@@ -333,7 +353,7 @@ static void set_result(struct supervisor *s, struct waiter *w)
 		const struct waiter_program *at = &w->programs[i];
 
 		superseded = superseded || at->superseded;
-		if (at->generation != 0)
+		if (at->generation != 0 || at->end > END_DONE)
 			json_array_append_new(programs, program_json(s, at));
 	}
 	if (w->result == NULL)
@@ -367,7 +387,7 @@ static int fail(const struct waiter *w, struct err *e)
 	if (failed == 1)
 		err_set(e, ERR_SYSTEM, "%s", text);
 	else
-		err_set(e, ERR_SYSTEM, "%s: their rollouts failed. %s", names, text);
+		err_set(e, ERR_SYSTEM, "%s failed. %s", names, text);
 	return -1;
 }
 
@@ -389,6 +409,14 @@ int waiter_rolled(struct supervisor *s, struct waiter *w, struct err *e)
 	}
 	if (!ready)
 		return 0;
+	for (size_t i = 0; i < w->program_count; i++) {
+		struct waiter_program *at = &w->programs[i];
+		const struct program *p = program_of(s, at);
+
+		if (at->end == END_DONE && p != NULL && at->touched && at->generation == 0 &&
+			p->started && !p->leaving)
+			judge_new(s, at);
+	}
 	set_result(s, w);
 	return fail(w, e);
 }

@@ -441,5 +441,21 @@ def _():
     contains(out, "web: replaced", "the program")
 
 
+@test("reload: a program that is new, or a worker more, and does not start: exit 1, which and why")
+def _():
+    one = Instance(WEB.format(OLD, ""))
+    one.wait_for("ready=web", 10)
+    new = "[program:new]\ncommand = sh -c \"exit 7\"\nrestart_backoff = 1h\nrestart_backoff_max = 1h\n"
+    one.write(WEB.format(OLD, new))
+    r = one.cli("reload", status=1)
+    contains(r.err, "new:0 exited with status 7; baton goes on trying", "why")
+    r = one.cli("reload", status=0)     # nothing is new: it is no business of this one
+    contains(r.out, "nothing has changed", "plan")
+    one.write(WEB.format(OLD, new + "workers = 2\n"))
+    answer = json.loads(one.cli("reload", "--json", status=1).out)
+    equal([(p["name"], p["outcome"]) for p in answer["error"]["programs"]], [("new", "failed")], "outcomes")
+    contains(answer["error"]["programs"][0]["reason"], "new:1 exited with status 7", "reason")
+
+
 if __name__ == "__main__":
     main()
