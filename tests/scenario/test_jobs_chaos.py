@@ -51,7 +51,7 @@ def _():
     wait_runs(first, "count", len(runs(first, "count")) + 3, "ok", 60)
     for each in every:
         each.stop(timeout=30, status=None)
-    rows = account(first.folder, slack=0)
+    rows = account(first.folder, killed=True)
     print(f"# {dict(done)}: {len(rows)} rows, {dict(collections.Counter(r.status for r in rows))}", flush=True)
 
 

@@ -1,6 +1,8 @@
 /*
  * The job machine in a world of three instances: an hour of handoffs, kills, pauses, clock steps
- * both ways, a ledger that is slow, unavailable, or does what it was asked and does not say so.
+ * both ways, a ledger that is slow, unavailable, or does what it was asked and does not say so. It
+ * is a process of its own: what it was sent it carries out, also after a lock of the database that
+ * outlasts the lease, and while the worker that sent it is stopped or demoted.
  * At every step: no command starts twice, none without lease, none of an attempt that the ledger
  * does not have. In the end: every firing since the beginning is in the ledger, none is left open,
  * none is missed that an executor in good health could have run, retries and reruns are what the
@@ -25,7 +27,7 @@
 #define SETTLED_US (40 * INT64_C(1000000)) /* what is younger may be in work still */
 #define WALL_0     INT64_C(1800000000000000)
 
-enum { INSTANCES = 3, JOBS = 8, ASKED = 8192, RUNNING = 512, MAX_RUNNING = 6 };
+enum { INSTANCES = 3, JOBS = 8, ASKED = 8192, RUNNING = 512, MAX_RUNNING = 6, OWNERS = 65536 };
 
 enum mutant {
 	MUTANT_NONE,
@@ -65,7 +67,7 @@ static const struct {
 /* --- the world ----------------------------------------------------------------------------- */
 struct row {
 	int job, attempt;
-	int64_t fire_us, term, owner;
+	int64_t fire_us, claimed_us, term, owner;
 	enum ledger_status status;
 	enum ledger_cause cause;
 	int starts;
@@ -79,6 +81,14 @@ struct asked {
 	struct jobs_ref run;
 	enum ledger_status status;
 	int64_t term;
+	/* as it was sent */
+	int job, attempt;
+	int64_t fire_us, owner, by_term, new_owner;
+	enum ledger_cause cause;
+	/* what came of it */
+	bool unknown, done;
+	enum ledger_answer got;
+	enum ledger_status found;
 };
 
 struct command {
@@ -93,9 +103,10 @@ struct instance {
 	int64_t frozen_until_ns, born_ns;
 	struct jobs_machine m;
 	int64_t owner;
-	struct asked asked[ASKED];
-	int asked_count;
-	int64_t ledger_ns; /* the next answer comes then */
+	struct asked asked[ASKED], sent[ASKED];
+	int asked_count, sent_count;
+	bool carried_out, claims_unknown; /* what was sent */
+	int64_t ledger_ns;                /* ... and is carried out then */
 	struct command commands[RUNNING];
 	int64_t promoted_term; /* as the supervisor sees it; 0 = not */
 	int64_t soft_ns, hard_ns;
@@ -113,7 +124,9 @@ static struct {
 	struct row *rows;
 	int row_count, row_capacity;
 	int chains[CHAINS];
-	int64_t out_until_ns; /* the ledger is unavailable */
+	int64_t out_until_ns;    /* the ledger is unavailable */
+	int64_t locked_until_ns; /* the database is: nothing is renewed, what was sent waits */
+	bool *dead;              /* owners whose process died */
 	int64_t next_promotion_ns;
 	enum mutant mutant;
 	uint64_t seed, random;
@@ -195,57 +208,68 @@ static int kind_of(const struct instance *i, const struct jobs_run *run)
 	abort();
 }
 
-static enum ledger_answer claim(
-	struct instance *i, const struct asked *a, const struct jobs_run *run)
+static enum ledger_answer claim(const struct asked *a)
 {
-	int job = kind_of(i, run);
-	struct row *r = find_row(job, run->fire_us, run->attempt);
-	unsigned chain = chain_of(job, run->fire_us, run->attempt);
+	int job = a->job;
+	struct row *r = find_row(job, a->fire_us, a->attempt);
+	unsigned chain = chain_of(job, a->fire_us, a->attempt);
 
 	if (a->term != w.executor_term)
 		return LEDGER_CLAIM_REFUSED;
 	if (r != NULL)
-		return r->owner == i->owner && r->term == a->term ? LEDGER_CLAIM_MINE
+		return r->owner == a->owner && r->term == a->term ? LEDGER_CLAIM_MINE
 								  : LEDGER_CLAIM_TAKEN;
 	if (w.row_count == w.row_capacity) {
 		w.row_capacity = w.row_capacity > 0 ? 2 * w.row_capacity : 65536;
 		w.rows = realloc(w.rows, (size_t)w.row_capacity * sizeof *w.rows);
 	}
 	w.rows[w.row_count] = (struct row){.job = job,
-		.attempt = run->attempt,
-		.fire_us = run->fire_us,
+		.attempt = a->attempt,
+		.fire_us = a->fire_us,
+		.claimed_us = w.wall_us,
 		.term = a->term,
-		.owner = i->owner,
+		.owner = a->owner,
 		.status = a->status,
-		.cause = run->cause,
+		.cause = a->cause,
 		.next = w.chains[chain]};
 	w.chains[chain] = w.row_count++;
-	if ((run->cause == LEDGER_BY_SCHEDULE || run->cause == LEDGER_BY_CATCH_UP) &&
-		run->fire_us > w.last_us[job])
-		w.last_us[job] = run->fire_us;
+	if ((a->cause == LEDGER_BY_SCHEDULE || a->cause == LEDGER_BY_CATCH_UP) &&
+		a->fire_us > w.last_us[job])
+		w.last_us[job] = a->fire_us;
 	if (a->status == LEDGER_MISSED) {
 		w.missed++;
 		/* In good health since before it was due, and all the time until now. */
-		if (w.calm_from_us != 0 && w.calm_from_us < run->fire_us)
+		if (w.calm_from_us != 0 && w.calm_from_us < a->fire_us)
 			violate("%s at %lld missed under an undisturbed executor", kinds[job].name,
-				(long long)run->fire_us);
+				(long long)a->fire_us);
 	}
 	w.skipped += a->status == LEDGER_SKIPPED;
 	return LEDGER_CLAIM_DONE;
 }
 
-static bool update(struct instance *i, const struct asked *a, const struct jobs_run *run)
+static bool update(const struct asked *a)
 {
-	struct row *r = find_row(kind_of(i, run), run->fire_us, run->attempt);
-	int64_t owner = run->owner != 0 ? run->owner : i->owner;
+	struct row *r = find_row(a->job, a->fire_us, a->attempt);
 
-	if (r == NULL || r->owner != owner ||
-		(run->by_term != 0 && run->by_term != w.executor_term))
+	if (r == NULL || (r->owner != a->owner && r->owner != a->new_owner) ||
+		(a->by_term != 0 && a->by_term != w.executor_term))
 		return false;
 	if (!ledger_status_is_open(r->status))
 		return r->status == a->status;
+	if (a->status == LEDGER_INTERRUPTED && !w.dead[r->owner])
+		violate("%s at %lld attempt %d is called interrupted (%d starts), its worker lives",
+			kinds[r->job].name, (long long)r->fire_us, r->attempt, r->starts);
 	r->status = a->status;
+	if (a->new_owner != 0)
+		r->owner = a->new_owner;
 	return true;
+}
+
+static int64_t new_owner(void)
+{
+	if (++w.owners == OWNERS)
+		violate("more than %d owners", OWNERS);
+	return w.owners % OWNERS;
 }
 
 static bool lives(int64_t owner)
@@ -279,6 +303,7 @@ static void look(struct instance *i)
 		to->term = r->term;
 		to->status = r->status;
 		to->cause = r->cause;
+		to->claimed_us = r->claimed_us;
 		alive[l.run_count++] = lives(r->owner);
 	}
 	for (int k = 0; k < JOBS; k++) {
@@ -295,46 +320,27 @@ static void look(struct instance *i)
 	machine_looked(&i->m, &l, &now);
 }
 
-/* FATE: 0 = done, and not said; 1 = not done; else done. */
-static void answer(struct instance *i, const struct asked *a, int fate)
+/* What became of it, told to the worker. */
+static void answer(struct instance *i, const struct asked *a)
 {
-	struct jobs_run *run = machine_run_of(&i->m, a->run);
 	struct jobs_now now = now_of(i);
-	enum ledger_answer got;
-	bool done;
 
-	if (a->kind == ASK_LOOK) {
-		if (fate <= 1)
-			machine_look_failed(&i->m, &now);
-		else
-			look(i);
-		return;
-	}
-	if (run == NULL)
-		return; /* forgotten meanwhile: the caller does not send such ones either */
-	if (a->kind == ASK_CLAIM) {
-		got = fate == 1 ? LEDGER_CLAIM_REFUSED : claim(i, a, run);
-		if (fate <= 1 && w.mutant == MUTANT_UNKNOWN_IS_NO)
-			machine_claimed(&i->m, a->run, LEDGER_CLAIM_REFUSED, 0, &now);
-		else if (fate <= 1)
-			machine_unknown(&i->m, a->run, &now);
-		else if (w.mutant == MUTANT_TAKEN_IS_OURS && got == LEDGER_CLAIM_TAKEN)
-			machine_claimed(&i->m, a->run, LEDGER_CLAIM_DONE, a->status, &now);
-		else {
-			const struct row *r = find_row(kind_of(i, run), run->fire_us, run->attempt);
-
-			machine_claimed(
-				&i->m, a->run, got, r != NULL ? r->status : a->status, &now);
-		}
-		return;
-	}
-	done = fate == 1 ? true : update(i, a, run);
-	if (fate <= 1 && w.mutant == MUTANT_GIVES_UP_END)
+	if (a->kind == ASK_LOOK && a->unknown)
+		machine_look_failed(&i->m, &now);
+	else if (a->kind == ASK_LOOK)
+		look(i);
+	else if (a->unknown && a->kind == ASK_CLAIM && w.mutant == MUTANT_UNKNOWN_IS_NO)
+		machine_claimed(&i->m, a->run, LEDGER_CLAIM_REFUSED, 0, &now);
+	else if (a->unknown && a->kind == ASK_UPDATE && w.mutant == MUTANT_GIVES_UP_END)
 		machine_recorded(&i->m, a->run, false, &now);
-	else if (fate <= 1)
+	else if (a->unknown)
 		machine_unknown(&i->m, a->run, &now);
+	else if (a->kind == ASK_UPDATE)
+		machine_recorded(&i->m, a->run, !a->done, &now);
+	else if (w.mutant == MUTANT_TAKEN_IS_OURS && a->got == LEDGER_CLAIM_TAKEN)
+		machine_claimed(&i->m, a->run, LEDGER_CLAIM_DONE, a->status, &now);
 	else
-		machine_recorded(&i->m, a->run, !done, &now);
+		machine_claimed(&i->m, a->run, a->got, a->found, &now);
 }
 
 /* --- commands ------------------------------------------------------------------------------ */
@@ -441,12 +447,114 @@ static void emit(void *context, const struct jobs_action *a)
 		}
 		i->promoted_term = 0;
 		i->demoting = false;
-		i->owner = ++w.owners; /* what it gave up is nobody's */
 		w.leader = -1;
+		break;
+	case JOBS_SETTLED:
+		i->owner = new_owner();
 		break;
 	default:
 		break;
 	}
+}
+
+/* --- what is with the ledger ------------------------------------------------------------------ */
+/* 0 = done, and not said; 1 = not done; else done. */
+static int fate(void)
+{
+	return w.boot_ns < w.out_until_ns ? 1 : between(0, 40);
+}
+
+/* Its content is that of the moment; of a run that is over nothing is sent. */
+static bool fill(struct instance *i, struct asked *a)
+{
+	const struct jobs_run *run = machine_run_of(&i->m, a->run);
+
+	if (a->kind == ASK_LOOK)
+		return true;
+	if (run == NULL)
+		return false;
+	a->job = kind_of(i, run);
+	a->fire_us = run->fire_us;
+	a->attempt = run->attempt;
+	a->owner = run->owner != 0 ? run->owner : i->owner;
+	a->by_term = run->by_term;
+	a->new_owner = run->by_term != 0 && a->status == LEDGER_RUNNING ? i->owner : 0;
+	a->cause = run->cause;
+	return true;
+}
+
+static void send_batch(struct instance *i)
+{
+	int count = i->asked_count < 200 ? i->asked_count : between(100, 200);
+
+	if (i->sent_count > 0 || i->asked_count == 0)
+		return;
+	for (int k = 0; k < count; k++) {
+		if (fill(i, &i->asked[k]))
+			i->sent[i->sent_count++] = i->asked[k];
+	}
+	i->asked_count -= count;
+	memmove(i->asked, i->asked + count, (size_t)i->asked_count * sizeof *i->asked);
+	i->carried_out = false;
+	i->ledger_ns = w.boot_ns + between(0, 30) * MS;
+}
+
+/* A batch is one commit. */
+static void carry_out(struct instance *i)
+{
+	int of_claims = fate(), of_updates = fate();
+
+	for (int k = 0; k < i->sent_count; k++) {
+		struct asked *a = &i->sent[k];
+		int f = w.mutant == MUTANT_UNORDERED ? fate()
+			: a->kind == ASK_CLAIM       ? of_claims
+						     : of_updates;
+
+		a->unknown = f <= 1;
+		if (f == 1 || a->kind == ASK_LOOK)
+			continue;
+		if (a->kind == ASK_CLAIM) {
+			const struct row *r;
+
+			a->got = claim(a);
+			r = find_row(a->job, a->fire_us, a->attempt);
+			a->found = r != NULL ? r->status : a->status;
+		} else {
+			a->done = update(a);
+		}
+	}
+	i->claims_unknown = of_claims <= 1 && w.mutant != MUTANT_UNORDERED;
+	i->carried_out = true;
+}
+
+/* When it is not known what became of claims, those behind them go back as well (book.c). */
+static void take_answers(struct instance *i)
+{
+	static struct asked batch[ASKED], back[ASKED];
+	int count = i->sent_count, kept = 0, backs = 0;
+
+	memcpy(batch, i->sent, (size_t)count * sizeof *batch);
+	i->sent_count = 0;
+	for (int k = 0; k < i->asked_count; k++) {
+		if (i->claims_unknown && i->asked[k].kind == ASK_CLAIM)
+			back[backs++] = i->asked[k];
+		else
+			i->asked[kept++] = i->asked[k];
+	}
+	i->asked_count = kept;
+	for (int k = 0; k < count; k++)
+		answer(i, &batch[k]);
+	for (int k = 0; k < backs; k++) {
+		back[k].unknown = true;
+		answer(i, &back[k]);
+	}
+}
+
+static void serve_ledger(struct instance *i)
+{
+	if (i->sent_count > 0 && !i->carried_out && w.boot_ns >= i->ledger_ns &&
+		w.boot_ns >= w.locked_until_ns)
+		carry_out(i);
 }
 
 /* --- instances ----------------------------------------------------------------------------- */
@@ -458,7 +566,7 @@ static void be_born(struct instance *i)
 	machine_release(&i->m);
 	memset(i, 0, sizeof *i);
 	i->alive = true;
-	i->owner = ++w.owners;
+	i->owner = new_owner();
 	i->born_ns = w.boot_ns;
 	machine_init(&i->m, next_fire, emit, i);
 	for (int k = 0; k < JOBS; k++) {
@@ -499,6 +607,9 @@ static void die(struct instance *i)
 
 	w.kills++;
 	w.calm_from_us = 0;
+	if (i->sent_count > 0 && !i->carried_out && w.boot_ns >= w.locked_until_ns && chance(2))
+		carry_out(i); /* it was too late to kill the ledger process */
+	w.dead[i->owner] = true;
 	machine_release(&i->m);
 	memset(i, 0, sizeof *i); /* its commands die with it */
 	if (led)
@@ -534,6 +645,18 @@ static void step_clock(void)
 		w.wall_us = WALL_0 + 1000000;
 }
 
+static void demote(struct instance *i, int64_t grace, bool own_time)
+{
+	struct jobs_now now = now_of(i);
+
+	w.handoffs++;
+	w.calm_from_us = 0;
+	i->demoting = true;
+	i->demote_by_ns = w.boot_ns + grace + 500 * MS;
+	w.next_promotion_ns = w.boot_ns + between(1, 3000) * MS;
+	machine_demoted(&i->m, grace, own_time ? -1 : grace, &now);
+}
+
 /* What a supervisor does: one executor at most, the lease renewed while it is in control. */
 static void supervise(void)
 {
@@ -544,8 +667,8 @@ static void supervise(void)
 		int k = between(0, INSTANCES - 1);
 
 		i = &w.at[k];
-		if (w.boot_ns < w.next_promotion_ns || !i->alive || i->frozen ||
-			i->m.state != JOBS_IDLE)
+		if (w.boot_ns < w.next_promotion_ns || w.boot_ns < w.locked_until_ns || !i->alive ||
+			i->frozen || i->m.state != JOBS_IDLE)
 			return;
 		w.leader = k;
 		w.executor_term = i->promoted_term = ++w.term;
@@ -565,69 +688,35 @@ static void supervise(void)
 		w.calm_from_us = 0;
 	}
 	if (!i->demoting && (w.boot_ns / STEP_NS) % 200 == 0 &&
-		w.boot_ns >= i->unrenewed_until_ns) {
+		w.boot_ns >= i->unrenewed_until_ns && w.boot_ns >= w.locked_until_ns) {
 		i->soft_ns = w.boot_ns + 8 * SECOND;
 		i->hard_ns = w.boot_ns + 10 * SECOND;
 	}
-	if (!i->demoting && !i->frozen && i->m.state != JOBS_IDLE && chance(1500)) {
-		int64_t grace = (chance(4) ? between(0, 500) : 6000) * MS;
-
-		w.handoffs++;
-		w.calm_from_us = 0;
-		i->demoting = true;
-		i->demote_by_ns = w.boot_ns + grace + 500 * MS;
-		w.next_promotion_ns = w.boot_ns + between(1, 3000) * MS;
-		now = now_of(i);
-		machine_demoted(&i->m, grace, chance(2) ? -1 : grace, &now);
-	}
-}
-
-static int fate(void)
-{
-	return w.boot_ns < w.out_until_ns ? 1 : between(0, 40);
-}
-
-/* A batch is one commit. When it is not known what became of claims, those behind them go back as
- * well (book.c). */
-static void serve(struct instance *i)
-{
-	int count = i->asked_count < 200 ? i->asked_count : between(100, 200), kept = 0;
-	int of_claims = fate(), of_updates = fate();
-	static struct asked batch[ASKED], rest[ASKED];
-
-	if (i->asked_count == 0 || w.boot_ns < i->ledger_ns)
+	if (i->demoting || i->frozen || i->m.state == JOBS_IDLE)
 		return;
-	memcpy(batch, i->asked, (size_t)i->asked_count * sizeof *batch);
-	for (int k = count; k < i->asked_count; k++) {
-		if (of_claims > 1 || batch[k].kind != ASK_CLAIM || w.mutant == MUTANT_UNORDERED)
-			rest[kept++] = batch[k];
-		else
-			batch[count++] = batch[k];
-	}
-	memcpy(i->asked, rest, (size_t)kept * sizeof *rest);
-	i->asked_count = kept;
-	i->ledger_ns = w.boot_ns + between(0, 30) * MS;
-	for (int k = 0; k < count; k++)
-		answer(i, &batch[k],
-			w.mutant == MUTANT_UNORDERED ? fate()
-			: batch[k].kind == ASK_CLAIM ? of_claims
-						     : of_updates);
+	if (w.boot_ns < w.locked_until_ns && i->hard_ns - w.boot_ns < 4 * SECOND)
+		demote(i, i->hard_ns - w.boot_ns - 700 * MS, false); /* it cannot be renewed */
+	else if (chance(1500))
+		demote(i, (chance(4) ? between(0, 500) : 6000) * MS, chance(2));
 }
 
 static void run_instance(struct instance *i)
 {
 	struct jobs_now now;
 
-	if (!i->alive || i->frozen)
-		return;
-	end_commands(i);
 	if (!i->alive)
 		return;
+	serve_ledger(i);
+	if (i->frozen)
+		return;
+	end_commands(i);
 	now = now_of(i);
 	if (machine_next_wall_us(&i->m) <= w.wall_us || machine_next_boot_ns(&i->m) <= w.boot_ns ||
 		i->m.short_of_lease || chance(100))
 		machine_tick(&i->m, &now);
-	serve(i);
+	if (i->sent_count > 0 && i->carried_out)
+		take_answers(i);
+	send_batch(i);
 	if (i->m.impossible != 0)
 		violate("an impossible event");
 	if (i->m.running > MAX_RUNNING)
@@ -654,11 +743,16 @@ static void step(bool quiet)
 		w.out_until_ns = w.boot_ns + between(100, 20000) * MS;
 		w.calm_from_us = 0;
 	}
+	if (!quiet && w.boot_ns >= w.locked_until_ns && chance(20000)) {
+		w.locked_until_ns = w.boot_ns + between(100, 15000) * MS;
+		w.calm_from_us = 0;
+	}
 	supervise();
 	for (int k = 0; k < INSTANCES; k++)
 		run_instance(&w.at[k]);
 	if (w.leader < 0 || w.at[w.leader].m.state != JOBS_LEADING || w.boot_ns < w.out_until_ns ||
-		w.boot_ns >= w.at[w.leader].soft_ns || w.at[w.leader].frozen)
+		w.boot_ns < w.locked_until_ns || w.boot_ns >= w.at[w.leader].soft_ns ||
+		w.at[w.leader].frozen)
 		w.calm_from_us = 0;
 	else if (w.calm_from_us == 0)
 		w.calm_from_us = w.wall_us + 1000000;
@@ -715,10 +809,12 @@ static void check_account(void)
 static void run_world(uint64_t seed, enum mutant mutant, int seconds)
 {
 	free(w.rows);
+	free(w.dead);
 	for (int k = 0; k < INSTANCES; k++)
 		machine_release(&w.at[k].m);
 	memset(&w, 0, sizeof w);
 	memset(w.chains, 0xff, sizeof w.chains);
+	w.dead = calloc(OWNERS, sizeof *w.dead);
 	w.mutant = mutant;
 	w.seed = seed;
 	w.random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
@@ -730,7 +826,7 @@ static void run_world(uint64_t seed, enum mutant mutant, int seconds)
 	if (w.wall_us < w.most_wall_us) /* the clock was behind in the end */
 		w.wall_us = w.most_wall_us;
 	w.calm_from_us = 0;
-	w.out_until_ns = 0;
+	w.out_until_ns = w.locked_until_ns = 0;
 	for (int n = 0; n < 30000 && !w.violated; n++)
 		step(true);
 	if (!w.violated)

@@ -478,6 +478,34 @@ static void test_demotion_without_ledger(void **state)
 	assert_true(machine_next_boot_ns(&f.m) <= f.now.boot_ns + 10 * SECOND);
 	pass_ms(9900);
 	assert_int_equal(count_of(JOBS_DEMOTED), 1);
+	/* What it was asked it may do still: until it answers the row is ours. */
+	assert_int_equal(f.m.state, JOBS_SETTLING);
+	assert_int_equal(machine_next_boot_ns(&f.m), JOBS_NEVER);
+	pass_ms(1000);
+	assert_int_equal(count_of(JOBS_SETTLED), 0);
+	machine_claimed(&f.m, nth(JOBS_CLAIM, 0)->run, LEDGER_CLAIM_DONE, LEDGER_RUNNING, &f.now);
+	assert_int_equal(nth(JOBS_UPDATE, 0)->status, LEDGER_QUEUED); /* the successor's */
+	f.actions[0].kind = JOBS_NOTE;
+	grant();
+	assert_int_equal(count_of(JOBS_SETTLED), 1);
+	assert_int_equal(f.m.state, JOBS_IDLE);
+	assert_int_equal(count_of(JOBS_START), 0);
+}
+
+/* Refused, and an earlier try may have been done: its row says running, and nothing runs. */
+static void test_refused_after_doubt(void **state)
+{
+	(void)state;
+	add_job("a", 60);
+	lead(4);
+	pass_ms(59500);
+	machine_unknown(&f.m, nth(JOBS_CLAIM, 0)->run, &f.now);
+	pass_ms(1000);
+	machine_claimed(&f.m, nth(JOBS_CLAIM, 1)->run, LEDGER_CLAIM_REFUSED, 0, &f.now);
+	assert_int_equal(nth(JOBS_UPDATE, 0)->status, LEDGER_QUEUED);
+	machine_recorded(&f.m, nth(JOBS_UPDATE, 0)->run, true, &f.now);
+	assert_int_equal(f.m.run_count, 0);
+	assert_int_equal(count_of(JOBS_START), 0);
 }
 
 static void test_takeover(void **state)
@@ -504,9 +532,11 @@ static void test_takeover(void **state)
 	assert_int_equal(count_of(JOBS_UPDATE), 2);
 	assert_int_equal(count_of(JOBS_CLAIM), 1);
 	assert_int_equal(machine_run_of(&f.m, nth(JOBS_CLAIM, 0)->run)->attempt, 2);
+	assert_int_equal(nth(JOBS_UPDATE, 1)->status, LEDGER_RUNNING);
+	assert_int_equal(machine_run_of(&f.m, nth(JOBS_UPDATE, 1)->run)->by_term, 5);
 	grant();
 	assert_int_equal(count_of(JOBS_START), 2);
-	assert_int_equal(machine_run_of(&f.m, nth(JOBS_START, 0)->run)->by_term, 5);
+	assert_int_equal(machine_run_of(&f.m, nth(JOBS_START, 0)->run)->owner, 0); /* ours now */
 	f.count = 0;
 	pass_ms(1000);
 	assert_int_equal(count_of(JOBS_LOOK), 1);
@@ -747,6 +777,7 @@ int main(void)
 		T(test_demotion_stops),
 		T(test_demotion_gives_back),
 		T(test_demotion_without_ledger),
+		T(test_refused_after_doubt),
 		T(test_takeover),
 		T(test_reload),
 		T(test_requests),

@@ -326,6 +326,25 @@ static void the_successor_marks_what_was_cut_off(void **state)
 	assert_int_equal(the_run(f, "a", HOUR).status, LEDGER_INTERRUPTED);
 }
 
+/* Who runs what an earlier executor had queued is its owner from then on. */
+static void the_successor_owns_what_it_runs(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_update u = update("a", HOUR, OWNER, LEDGER_RUNNING);
+
+	claim(f, &f->a, TERM, OWNER, firing("a", HOUR, LEDGER_QUEUED), STORE_DONE);
+	u.by_term = TERM;
+	u.new_owner = HEIR;
+	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_DONE);
+	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_DONE); /* its answer was lost */
+	assert_int_equal(the_run(f, "a", HOUR).owner, HEIR);
+	u = update("a", HOUR, OWNER, LEDGER_INTERRUPTED);
+	u.by_term = TERM;
+	assert_int_equal(tell(f, &f->a, u, NULL), LEDGER_UPDATE_REFUSED);
+	assert_int_equal(
+		tell(f, &f->a, update("a", HOUR, HEIR, LEDGER_OK), NULL), LEDGER_UPDATE_DONE);
+}
+
 /* --- declarations, pauses, requests -------------------------------------------------------- */
 static struct ledger_job the_job(struct fixture *f, const char *name)
 {
@@ -725,6 +744,7 @@ int main(void)
 		TEST(the_owner_alone_tells),
 		TEST(the_demoted_finishes_what_runs),
 		TEST(the_successor_marks_what_was_cut_off),
+		TEST(the_successor_owns_what_it_runs),
 		TEST(what_is_known_of_a_job),
 		TEST(paused_jobs_are_not_claimed),
 		TEST(a_request_is_run_once),

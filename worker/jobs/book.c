@@ -85,11 +85,11 @@ static int take_owner(struct runner *r, struct err *e)
 	return 0;
 }
 
-void book_demoted(struct runner *r)
+void book_settled(struct runner *r)
 {
 	struct err e;
 
-	/* Without it: what was given up is found once this process is gone. */
+	/* Without it: what is queued is found once this process is gone. */
 	if (take_owner(r, &e) < 0)
 		runner_say(r, "%s", e.text);
 }

@@ -106,6 +106,7 @@ static void fill_update(struct runner *r, const struct jobs_run *run, struct job
 	fill_key(r, run, &u->key);
 	u->owner = run->owner != 0 ? run->owner : r->owner;
 	u->by_term = run->by_term;
+	u->new_owner = run->by_term != 0 && run->status == LEDGER_RUNNING ? r->owner : 0;
 	u->status = run->status;
 	u->exit_code = -1;
 	*ret_output = NULL;

@@ -105,7 +105,7 @@ static void demoted(struct runner *r, const struct channel_message *m)
 	int64_t grace_ns = m->number * (RUNNER_SECOND_NS / 1000);
 
 	r->promote_term = 0;
-	if (r->machine.state == JOBS_IDLE) {
+	if (r->machine.state == JOBS_IDLE || r->machine.state == JOBS_SETTLING) {
 		say_term(r, CHANNEL_DEMOTED, m->term);
 		return;
 	}

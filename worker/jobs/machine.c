@@ -8,8 +8,7 @@
 #include "worker/jobs/ledger.h"
 #include "worker/jobs/machine_internal.h"
 
-/* Before the supervisor's patience ends: what is not in the ledger by then is left to the
- * successor, who finds it open. */
+/* Before the supervisor's patience ends. */
 #define LAST_WORD_NS (JOBS_SECOND_NS / 5)
 
 #define LOOK_ALL (LEDGER_LOOK_RUNS | LEDGER_LOOK_JOBS | LEDGER_LOOK_REQUESTS)
@@ -278,7 +277,9 @@ void machine_demoted(
 {
 	bool sooner = m->state != JOBS_DRAINING || now->boot_ns + grace_ns < m->drain_by_ns;
 
-	if (m->state == JOBS_IDLE || (!sooner && most_ns != 0))
+	if (m->state == JOBS_SETTLING)
+		m->drain_by_ns = now->boot_ns + grace_ns;
+	if (m->state == JOBS_IDLE || m->state == JOBS_SETTLING || (!sooner && most_ns != 0))
 		return;
 	m->state = JOBS_DRAINING;
 	m->look_ns = JOBS_NEVER;
@@ -292,25 +293,33 @@ void machine_demoted(
 	machine_settle(m, now);
 }
 
+/* Nothing runs any more. What the ledger was asked and has not answered (a database that is locked)
+ * it may still do: until then the rows are ours, and nobody takes them for those of a dead worker.
+ */
 static void settle_draining(struct jobs_machine *m, const struct jobs_now *now)
 {
 	if (m->running > 0)
 		return;
 	if ((m->run_count > 0 || m->hooks > 0) && now->boot_ns < m->drain_by_ns - LAST_WORD_NS)
 		return;
-	for (int i = 0; i < m->run_slots; i++) {
-		if (m->runs[i].used)
-			machine_run_free(m, &m->runs[i]);
-	}
-	m->ready_head = m->ready_tail = m->go_head = m->go_tail = -1;
+	while (m->held_head >= 0) /* never asked: the successor claims them */
+		machine_run_free(m, &m->runs[m->held_head]);
 	m->short_of_lease = false;
-	m->state = JOBS_IDLE;
+	m->state = JOBS_SETTLING;
 	m->hooks = 0; /* JOBS_DEMOTED: the caller ends them */
 	if (m->busy_told != 0) {
 		m->busy_told = 0;
 		machine_emit(m, JOBS_BUSY, NULL, 0, 0);
 	}
 	machine_emit(m, JOBS_DEMOTED, NULL, 0, (int64_t)m->term);
+}
+
+static void settle_last(struct jobs_machine *m)
+{
+	if (m->run_count > 0)
+		return;
+	m->state = JOBS_IDLE;
+	machine_emit(m, JOBS_SETTLED, NULL, 0, 0);
 }
 
 /* --- events of runs ------------------------------------------------------------------------ */
@@ -324,6 +333,19 @@ static void of_run(struct jobs_machine *m, struct jobs_ref run, enum jobs_run_ev
 	machine_settle(m, now);
 }
 
+/* The row is that of a run that is in work: the clock was set back over it. */
+static bool has_twin(const struct jobs_machine *m, const struct jobs_run *r)
+{
+	for (int i = 0; i < m->run_slots; i++) {
+		const struct jobs_run *other = &m->runs[i];
+
+		if (other->used && other != r && other->job == r->job &&
+			other->fire_us == r->fire_us && other->attempt == r->attempt)
+			return true;
+	}
+	return false;
+}
+
 void machine_claimed(struct jobs_machine *m, struct jobs_ref run, enum ledger_answer answer,
 	enum ledger_status status, const struct jobs_now *now)
 {
@@ -333,6 +355,10 @@ void machine_claimed(struct jobs_machine *m, struct jobs_ref run, enum ledger_an
 		return;
 	if (answer == LEDGER_CLAIM_PAUSED)
 		m->jobs[r->job].paused = true;
+	if (r->unsure && has_twin(m, r)) {
+		machine_run_claim_sure(m, r);
+		answer = LEDGER_CLAIM_TAKEN;
+	}
 	/* MINE: an earlier try wrote the row, if there was one whose outcome is unknown. Else the
 	 * firing ran before: the clock was set back over it. */
 	if (answer == LEDGER_CLAIM_MINE && r->unsure && status == r->status)
@@ -411,12 +437,14 @@ void machine_settle(struct jobs_machine *m, const struct jobs_now *now)
 	if (m->state == JOBS_LEADING)
 		machine_pump(m, now);
 	busy = m->running + m->hooks;
-	if (busy != m->busy_told && m->state != JOBS_IDLE) {
+	if (busy != m->busy_told && m->state != JOBS_IDLE && m->state != JOBS_SETTLING) {
 		m->busy_told = busy;
 		machine_emit(m, JOBS_BUSY, NULL, 0, busy);
 	}
 	if (m->state == JOBS_DRAINING)
 		settle_draining(m, now);
+	if (m->state == JOBS_SETTLING)
+		settle_last(m);
 }
 
 void machine_tick(struct jobs_machine *m, const struct jobs_now *now)

@@ -31,7 +31,9 @@
 	X(IDLE, "idle")             /* not the executor */                                         \
 	X(RECOVERING, "recovering") /* promoted: the ledger was asked */                           \
 	X(LEADING, "leading")                                                                      \
-	X(DRAINING, "draining") /* demoted: what runs may finish */
+	X(DRAINING, "draining") /* demoted: what runs may finish */                                \
+	X(SETTLING, "settling") /* nothing runs, `demoted` was said: the ledger is told the rest   \
+				 */
 
 enum jobs_state {
 #define X(id, name) JOBS_##id,
@@ -126,10 +128,11 @@ struct jobs_run {
 	enum ledger_cause cause;
 	int64_t request;
 	enum ledger_status status; /* CLAIMING: as what; ENDING: as what it ended */
-	int64_t owner, by_term;    /* of an earlier executor's row that was adopted; 0 = ours */
+	int64_t owner, by_term;    /* of an earlier executor's row, until it is ours; 0 = it is */
 	int64_t deadline_ns;       /* boot; JOBS_NEVER = none */
 	int64_t drain_ns;          /* DRAINING: it is stopped then */
 	bool place, killed, asked, unsure; /* asked: the ledger has a request of it in flight */
+	bool doubted;                      /* STARTING: an earlier try may have been done */
 	enum ledger_status stopped_as;     /* STOPPING: why */
 	enum ledger_status instead;        /* not to be started: it ends as that; 0 = no */
 	int64_t started_us, ended_us;
@@ -149,8 +152,9 @@ enum jobs_action_kind {
 	JOBS_REFUSE,  /* number = request, text: it will not be run */
 	JOBS_DECLARE, /* the jobs to the ledger: no answer is needed */
 	JOBS_BUSY,    /* number = commands that run */
-	JOBS_DEMOTED, /* number = term: say `demoted`; from here on we have another owner number,
-		       * for what was given up is to be found by others */
+	JOBS_DEMOTED, /* number = term: say `demoted` */
+	JOBS_SETTLED, /* all of it is in the ledger: from here on we have another owner number, for
+		       * what is queued is anybody's */
 	JOBS_NOTE,    /* job (may be -1), text, number: something people want to know */
 };
 

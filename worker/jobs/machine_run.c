@@ -116,16 +116,23 @@ static void removed_queued(struct jobs_machine *m, struct jobs_run *r, const str
 	end_unstarted(m, r);
 }
 
+/* Recorded as running, and not to be started here. */
+static void give_back(struct jobs_machine *m, struct jobs_run *r)
+{
+	machine_run_leave_place(m, r);
+	machine_run_enter(m, r, JOBS_RUN_GIVING);
+	machine_run_update(m, r, LEDGER_QUEUED);
+}
+
 static void claimed(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
 {
+	machine_run_claim_sure(m, r);
 	bool leads = m->state == JOBS_LEADING;
 
 	if (r->status == LEDGER_RUNNING && leads) {
 		machine_run_make_ready(m, r, now);
 	} else if (r->status == LEDGER_RUNNING) { /* demoted meanwhile: somebody else starts it */
-		machine_run_leave_place(m, r);
-		machine_run_enter(m, r, JOBS_RUN_GIVING);
-		machine_run_update(m, r, LEDGER_QUEUED);
+		give_back(m, r);
 	} else if (r->status == LEDGER_QUEUED && leads && r->instead != 0) {
 		end_unstarted(m, r);
 	} else if (r->status == LEDGER_QUEUED && leads && r->cause == LEDGER_BY_RETRY) {
@@ -149,13 +156,11 @@ static void waited(struct jobs_machine *m, struct jobs_run *r, const struct jobs
 
 static void recorded_running(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
 {
-	if (m->state == JOBS_LEADING) {
+	r->owner = r->by_term = 0;
+	if (m->state == JOBS_LEADING)
 		machine_run_make_ready(m, r, now);
-		return;
-	}
-	machine_run_leave_place(m, r);
-	machine_run_enter(m, r, JOBS_RUN_GIVING);
-	machine_run_update(m, r, LEDGER_QUEUED);
+	else
+		give_back(m, r);
 }
 
 /* Its row is not ours any more: an operator took it from the queue, or another adopted it. */
@@ -167,6 +172,35 @@ static void forget(struct jobs_machine *m, struct jobs_run *r, const struct jobs
 	machine_run_free(m, r);
 	if (m->state == JOBS_LEADING)
 		machine_run_release_waiting(m, job);
+}
+
+/* It may be in the ledger all the same, by an earlier try whose outcome is not known: as running,
+ * and nobody starts it. */
+static void claim_refused(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
+{
+	bool unsure = r->unsure;
+
+	machine_run_claim_sure(m, r);
+	if (unsure && r->status == LEDGER_RUNNING)
+		give_back(m, r);
+	else
+		forget(m, r, now);
+}
+
+static void start_unknown(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
+{
+	r->doubted = true;
+	machine_run_set_deadline(m, r, now->boot_ns + JOBS_AGAIN_NS);
+}
+
+static void start_refused(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
+{
+	if (!r->doubted || r->by_term == 0) {
+		forget(m, r, now);
+		return;
+	}
+	r->owner = r->by_term = 0;
+	give_back(m, r);
 }
 
 static void ask_again(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
@@ -240,9 +274,7 @@ static void withdraw_ready(struct jobs_machine *m, struct jobs_run *r, const str
 {
 	(void)now;
 	machine_list_drop(m, r, &m->go_head, &m->go_tail);
-	machine_run_leave_place(m, r);
-	machine_run_enter(m, r, JOBS_RUN_GIVING);
-	machine_run_update(m, r, LEDGER_QUEUED);
+	give_back(m, r);
 }
 
 /* What runs gets its job's handoff_timeout, within the time there is. */
@@ -286,7 +318,7 @@ static void stop_draining(struct jobs_machine *m, struct jobs_run *r, const stru
 /* clang-format off */
 static const struct rule rules[JOBS_RUN_STATE_COUNT][JOBS_RUN_EVENT_COUNT] = {
 	[S(CLAIMING)] = {
-		[E(CLAIMED)] = {claimed}, [E(REFUSED)] = {forget}, [E(UNKNOWN)] = {machine_run_claim_unknown},
+		[E(CLAIMED)] = {claimed}, [E(REFUSED)] = {claim_refused}, [E(UNKNOWN)] = {machine_run_claim_unknown},
 		[E(DEADLINE)] = IGNORE, [E(REPLACED)] = {replaced_early}, [E(REMOVED)] = {removed_early},
 		[E(WITHDRAW)] = IGNORE /* its answer is waited for */,
 	},
@@ -298,7 +330,7 @@ static const struct rule rules[JOBS_RUN_STATE_COUNT][JOBS_RUN_EVENT_COUNT] = {
 		[E(DEADLINE)] = {waited}, [E(REPLACED)] = {replaced_queued}, [E(REMOVED)] = {removed_queued}, [E(WITHDRAW)] = {withdraw_claimed},
 	},
 	[S(STARTING)] = {
-		[E(RECORDED)] = {recorded_running}, [E(REFUSED)] = {forget}, [E(UNKNOWN)] = {ask_again},
+		[E(RECORDED)] = {recorded_running}, [E(REFUSED)] = {start_refused}, [E(UNKNOWN)] = {start_unknown},
 		[E(DEADLINE)] = {update_deadline}, [E(REPLACED)] = {replaced_early}, [E(REMOVED)] = {removed_early},
 		[E(WITHDRAW)] = IGNORE,
 	},
@@ -338,8 +370,6 @@ void machine_run_handle(struct jobs_machine *m, struct jobs_run *r, enum jobs_ru
 	}
 	if (e <= JOBS_RUN_EVENT_UNKNOWN)
 		r->asked = false;
-	if (e == JOBS_RUN_EVENT_CLAIMED || e == JOBS_RUN_EVENT_REFUSED)
-		machine_run_claim_sure(m, r);
 	rules[r->state][e].run(m, r, now);
 }
 

@@ -104,7 +104,9 @@ static void emit(void *context, const struct jobs_action *a)
 		break;
 	case JOBS_DEMOTED:
 		r->demoted_term = (uint64_t)a->number;
-		book_demoted(r);
+		break;
+	case JOBS_SETTLED:
+		book_settled(r);
 		break;
 	case JOBS_NOTE:
 		note(r, a);
@@ -138,6 +140,8 @@ static void set_timers(struct runner *r)
 	least(&boot_ns, output_next_ns(r));
 	if (r->machine.short_of_lease)
 		least(&boot_ns, r->now.boot_ns + LEASE_CHECK_NS);
+	if (r->stopping && r->machine.state == JOBS_SETTLING)
+		least(&boot_ns, r->machine.drain_by_ns);
 	if (boot_ns != r->boot_at_ns) {
 		r->boot_at_ns = boot_ns;
 		if (boot_ns != JOBS_NEVER)
@@ -226,9 +230,14 @@ static void handle(struct runner *r, const struct epoll_event *e)
 	}
 }
 
+/* A ledger that does not answer does not hold a stop up. */
 static bool is_over(const struct runner *r)
 {
-	return r->stopping && r->alive == 0 && r->over == 0 && r->machine.state == JOBS_IDLE;
+	const struct jobs_machine *m = &r->machine;
+
+	return r->stopping && r->alive == 0 && r->over == 0 &&
+	       (m->state == JOBS_IDLE ||
+		       (m->state == JOBS_SETTLING && r->now.boot_ns >= m->drain_by_ns));
 }
 
 static void run(struct runner *r)

@@ -140,7 +140,7 @@ void link_want_config(struct runner *r);
 int book_open(struct runner *r, struct err *e); /* with the first configuration */
 void book_ledger(struct runner *r, uint32_t events);
 void book_bell(struct runner *r);
-void book_demoted(struct runner *r);
+void book_settled(struct runner *r);
 void book_tick(struct runner *r);
 int64_t book_next_ns(const struct runner *r);
 

@@ -117,6 +117,7 @@ struct ledger_update {
 	/* 0: the row is ours. Else our term as executor: the row is another's, whose worker is
 	 * gone; refused when the term is no longer ours. */
 	int64_t by_term;
+	int64_t new_owner; /* of the row from now on: who runs it; 0 = leave */
 	enum ledger_status status;
 	int64_t started_us, ended_us;   /* 0 = leave as it is */
 	int64_t pid;                    /* of the command; 0 = leave */

@@ -247,12 +247,13 @@ static const char *const update_sql[UPDATE_STATEMENTS] = {
 		  " CASE ?1 WHEN 'running' THEN ?14 END),"
 		  " ended_at = coalesce(?3, ended_at), pid = coalesce(?4, pid), exit_code = ?5,"
 		  " signal = ?6, output_bytes = coalesce(?7, output_bytes),"
-		  " output = coalesce(?8, output), reason = coalesce(?9, reason)"
-		  " WHERE job = ?10 AND fire_time = ?11 AND attempt = ?12 AND owner = ?13 AND " OPEN
+		  " output = coalesce(?8, output), reason = coalesce(?9, reason),"
+		  " owner = coalesce(?15, owner) WHERE job = ?10 AND fire_time = ?11 AND"
+		  " attempt = ?12 AND owner IN (?13, ?15) AND " OPEN
 		  " RETURNING request, term = (SELECT x.term FROM executor x WHERE"
 		  " x.program = job_run.program)",
 	[READ] = "SELECT status FROM job_run WHERE job = ? AND fire_time = ? AND attempt = ? AND"
-		 " owner = ?",
+		 " owner IN (?, ?)",
 };
 
 /* *RET_RING: a person waits for its end, or a successor for that of its predecessor. */
@@ -260,11 +261,11 @@ static int update_one(sqlite3_stmt **statements, const struct ledger_update *u,
 	enum ledger_updated *ret, bool *ret_ring)
 {
 	bool ends = !ledger_status_is_open(u->status);
-	int rc = session_step(statements[WRITE], "tIIIEIIbTtiiii", ledger_status_name(u->status),
+	int rc = session_step(statements[WRITE], "tIIIEIIbTtiiiiI", ledger_status_name(u->status),
 		u->started_us, u->ended_us, u->pid, ends ? (int64_t)u->exit_code : (int64_t)-1,
 		(int64_t)u->signal, u->output_bytes, u->output, (size_t)u->output_kept, u->reason,
 		u->key.job, u->key.fire_time_us, (int64_t)u->key.attempt, u->owner,
-		session_wall_us());
+		session_wall_us(), u->new_owner);
 	char status[32];
 
 	*ret = LEDGER_UPDATE_DONE;
@@ -279,8 +280,8 @@ static int update_one(sqlite3_stmt **statements, const struct ledger_update *u,
 		return rc;
 	/* Said before, its answer lost? A run that has ended otherwise (somebody took it from the
 	 * queue) is not started. */
-	rc = session_step(statements[READ], "tiii", u->key.job, u->key.fire_time_us,
-		(int64_t)u->key.attempt, u->owner);
+	rc = session_step(statements[READ], "tiiiI", u->key.job, u->key.fire_time_us,
+		(int64_t)u->key.attempt, u->owner, u->new_owner);
 	*ret = LEDGER_UPDATE_REFUSED;
 	if (rc != SQLITE_ROW)
 		return rc == SQLITE_DONE ? SQLITE_OK : rc;
