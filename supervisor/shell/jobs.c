@@ -10,7 +10,9 @@
 
 #include "supervisor/shell/commands.h"
 
-#define RECONFIGURE "jobs-config\n" /* the verb on the channel: ask again */
+/* Verbs on the channel. */
+#define RECONFIGURE "jobs-config\n" /* ask again */
+#define NO_JOBS     "jobs-none\n"   /* the file has none any more */
 
 static void put_text(json_t *o, const char *key, const char *text)
 {
@@ -140,13 +142,14 @@ bool jobs_may_ask(struct supervisor *s, const struct control_peer *peer)
 
 void jobs_reloaded(struct supervisor *s)
 {
+	const char *line = s->config->job_count > 0 ? RECONFIGURE : NO_JOBS;
+
 	for (int i = 0; i < s->process_slots; i++) {
 		const struct process *p = &s->processes[i];
 
 		if (p->id == 0 || p->channel_fd < 0 || !p->leader_alive ||
 			!s->core.workers[i].settings->hidden)
 			continue;
-		(void)send(p->channel_fd, RECONFIGURE, strlen(RECONFIGURE),
-			MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)send(p->channel_fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
 }

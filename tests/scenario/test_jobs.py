@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """The built-in job worker: firings, overlap, ends, output, a reload."""
+import collections
 import os
+import pwd
 import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from harness import *
@@ -74,6 +76,39 @@ def _():
     began = [r for r in runs(one, "queue") if r.ended]
     for a, b in zip(began, began[1:]):
         check(b.started >= a.ended, "two of a queue ran at the same time")
+
+
+@test("user, directory, umask, limits, niceness of a job; what waited has a beginning once it runs")
+def _():
+    if os.getuid() != 0:
+        skip("only root can run a job as another user")
+    one = instance("""
+        [job:other]
+        schedule = @promotion
+        user = nobody
+        directory = /usr
+        umask = 027
+        rlimit_nofile = 77
+        nice = 5
+        environment = HOME="/nowhere"
+        command = id -un; pwd; umask; ulimit -n; nice; echo $USER $HOME; kill -STOP $$; true
+        [job:queue]
+        schedule = * * * * * *
+        overlap = queue
+        command = exec sleep 1.3
+        """)
+    row = wait_until(lambda: has_table(one) and runs(one, "other"), 10, "the run")[0]
+    pid = wait_until(lambda: pids_of("kill -STOP"), 10, "its process")[0]
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        status = dict(l.rstrip("\n").split(":\t", 1) for l in f if ":\t" in l)
+    equal((status["Uid"].split()[0], status["Umask"]), (str(pwd.getpwnam("nobody").pw_uid), "0027"), "while it runs")
+    equal(os.readlink(f"/proc/{pid}/cwd"), "/usr", "its directory")
+    wait_until(lambda: state_of(pid) == "T", 5, "its stop")
+    os.kill(pid, signal.SIGCONT)
+    row = wait_runs(one, "other", 1, "ok")[0]
+    equal(row.output.decode().split("\n")[:6], ["nobody", "/usr", "0027", "77", "5", "nobody /nowhere"], "output")
+    waited = wait_until(lambda: [r for r in runs(one, "queue")[1:] if r.status == "running"], 10, "a run that waited")
+    check(waited[0].started and waited[0].started > waited[0].fire, f"began {waited[0].started}")
 
 
 # --- ends --------------------------------------------------------------------------------------
@@ -244,6 +279,47 @@ command = echo added
     equal(wait_runs(one, "out", 1, "ok")[0].output, b"done\n", "out")
     wait_runs(one, "long", 2, "ok")
     equal([r.output for r in runs(one, "long") if r.status == "ok"][:2], [b"done\n", b"new\n"], "long")
+
+
+@test("a reload that takes all jobs out: what was queued is cancelled, what runs may finish")
+def _():
+    one = instance("""
+        [job:slow]
+        schedule = * * * * * *
+        overlap = queue
+        command = sleep 1.5; echo done
+        """)
+    wait_runs(one, "slow", 1, "queued")
+    one.write(QUICK + "[program:web]\ncommand = sleep 1000\nexecutor = candidate\n")
+    one.call("reload", wait=True)
+    wait_until(lambda: not [r for r in runs(one) if r.status in ("queued", "running")], 10, "an end of all")
+    statuses = collections.Counter(r.status for r in runs(one))
+    check(statuses["cancelled"] >= 1 and set(statuses) == {"ok", "cancelled"}, str(statuses))
+
+
+@test("a schedule that was changed over a restart counts from then on: nothing of it was missed")
+def _():
+    text = """
+        [job:tick]
+        schedule = * * * * * *
+        command = true
+        [job:other]
+        schedule = {}
+        timezone = UTC
+        missed = all
+        command = true
+        """
+    one = instance(text.format("* * * * * *"))
+    wait_runs(one, "other", 1, "ok")
+    one.stop()
+    before = len(runs(one, "other"))
+    last = runs(one, "other")[-1].fire / 1e6
+    past = time.gmtime(last + 1)
+    wait_until(lambda: time.time() > last + 1.2, 5, "a time that has passed since the last firing")
+    one.write(QUICK + textwrap.dedent(text.format(f"{past.tm_sec} {past.tm_min} {past.tm_hour} * * *")))
+    one.start()
+    wait_runs(one, "tick", len(runs(one, "tick")) + 3, "ok")
+    equal([r.cause for r in runs(one, "other")[before:]], [], "runs of the new schedule")
 
 
 if __name__ == "__main__":

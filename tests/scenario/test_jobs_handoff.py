@@ -90,8 +90,8 @@ def _():
     wait_runs(one, "count", len(runs(one, "count")) + 2, "ok")
     two.stop()
     account(one.folder, killed=True)
-    equal([r.status for r in runs(None, "long", one.folder)], ["running"],
-          "a job that only the dead instance had: its row is that instance's")
+    equal([(r.status, r.reason) for r in runs(None, "long", one.folder)], [("interrupted", "its worker died")],
+          "a job that only the dead instance had")
 
 
 @test("the stop of the supervisor: what runs may finish, within the time there is")
@@ -110,6 +110,51 @@ def _():
     equal([(r.status, r.output) for r in runs(one, "polite")], [("ok", b"done\n")], "polite")
     row = runs(one, "endless")[0]
     equal((row.status, row.output[-5:]), ("lost", b"told\n"), "endless")
+
+
+@test("the supervisor is stopped past the lease: what runs is killed, and called interrupted; firings go on")
+def _():
+    one = instance(COUNTER + """
+        [job:long]
+        schedule = @promotion
+        command = echo $$ >>long.pid; sleep 3001; true
+        on_failure = echo "$BATON_STATUS $BATON_ATTEMPT ${BATON_EXIT-none}" >>failed
+        """.replace("\n        ", "\n"))
+    wait_until(lambda: lines(one.path("long.pid")), 10, "long runs")
+    wait_runs(one, "count", 1, "ok")
+    worker = one.executor("jobs")["pid"]
+    os.kill(one.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: not pids_of("sleep 3001"), 10, "the end of what ran")
+        check(not command_of(worker), "the job worker outlived its lease")
+    finally:
+        os.kill(one.pid, signal.SIGCONT)
+    wait_runs(one, "long", 1, "interrupted")
+    wait_until(lambda: lines(one.path("failed")), 10, "on_failure")
+    equal(lines(one.path("failed")), ["interrupted 1 none"], "on_failure")
+    wait_runs(one, "count", len(runs(one, "count")) + 2, "ok")
+    one.stop()
+    account(one.folder, killed=True)
+
+
+@test("the backoff of a retry goes on where it was when the next executor takes over")
+def _():
+    one = instance("""
+        [job:flaky]
+        schedule = @yearly
+        retries = 1
+        retry_backoff = 3s
+        command = exit $((2 - BATON_ATTEMPT))
+        """)
+    one.wait_for("executor", 10)
+    equal(baton("jobs", "run", "flaky", "-c", one.config).status, 0, "jobs run")
+    first = wait_runs(one, "flaky", 1, "failed")[0]
+    worker = one.executor("jobs")["pid"]
+    os.kill(worker, signal.SIGKILL)
+    one.wait_for(f"executor!={worker}", 15)
+    second = wait_runs(one, "flaky", 1, "ok")[0]
+    check(2_900_000 < second.started - first.ended < 10_000_000, f"{second.started - first.ended} us between them")
+    one.stop()
 
 
 # --- the ledger --------------------------------------------------------------------------------

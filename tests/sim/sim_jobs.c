@@ -27,7 +27,7 @@
 #define SETTLED_US (40 * INT64_C(1000000)) /* what is younger may be in work still */
 #define WALL_0     INT64_C(1800000000000000)
 
-enum { INSTANCES = 3, JOBS = 8, ASKED = 8192, RUNNING = 512, MAX_RUNNING = 6, OWNERS = 65536 };
+enum { INSTANCES = 3, JOBS = 8, ASKED = 20000, RUNNING = 512, MAX_RUNNING = 6, OWNERS = 65536 };
 
 enum mutant {
 	MUTANT_NONE,
@@ -46,7 +46,8 @@ static const struct {
 	struct jobs_policy policy;
 } kinds[JOBS] = {
 	{"second-skip", 1, {.overlap = OVERLAP_SKIP, .missed = MISSED_SKIP}},
-	{"second-allow", 1, {.overlap = OVERLAP_ALLOW, .missed = MISSED_ONCE}},
+	{"second-allow", 1,
+		{.overlap = OVERLAP_ALLOW, .missed = MISSED_ONCE, .jitter_ns = 3 * SECOND}},
 	{"three-queue", 3, {.overlap = OVERLAP_QUEUE, .missed = MISSED_ALL}},
 	{"five-replace", 5, {.overlap = OVERLAP_REPLACE, .missed = MISSED_ONCE}},
 	{"seven-retry", 7,

@@ -360,6 +360,33 @@ static void test_retries(void **state)
 	assert_int_equal(f.m.run_count, 0);
 }
 
+/* A retry that waits does not run: the next firing takes its place. */
+static void test_retry_gives_way(void **state)
+{
+	struct jobs_ref retry;
+
+	(void)state;
+	add_job("a", 2)->retries = 1;
+	lead(4);
+	pass_ms(1500);
+	grant();
+	end(nth(JOBS_START, 0)->run, 1);
+	retry = nth(JOBS_CLAIM, 0)->run;
+	grant();
+	assert_int_equal(machine_run_of(&f.m, retry)->state, JOBS_RUN_BACKOFF);
+	f.count = 0;
+	pass_ms(2000);
+	assert_int_equal(nth(JOBS_UPDATE, 0)->status, LEDGER_REPLACED);
+	assert_int_equal(nth(JOBS_UPDATE, 0)->run.serial, retry.serial);
+	assert_int_equal(nth(JOBS_CLAIM, 0)->status, LEDGER_RUNNING);
+	grant();
+	assert_int_equal(count_of(JOBS_START), 1);
+	pass_ms(2000); /* it runs: the next one is skipped, and says why */
+	assert_int_equal(nth(JOBS_CLAIM, 0)->status, LEDGER_SKIPPED);
+	assert_non_null(machine_run_of(&f.m, nth(JOBS_CLAIM, 0)->run)->reason);
+	assert_int_equal(f.m.jobs[0].retries_waiting, 0);
+}
+
 /* --- missed -------------------------------------------------------------------------------- */
 static void miss(enum config_missed missed, int64_t limit_s, int run, int written)
 {
@@ -410,6 +437,91 @@ static void test_forward_step(void **state)
 	assert_int_equal(count_of(JOBS_CLAIM), 60);
 	assert_int_equal(nth(JOBS_CLAIM, 58)->status, LEDGER_MISSED);
 	assert_int_equal(nth(JOBS_CLAIM, 59)->status, LEDGER_RUNNING);
+}
+
+/* All means each: they wait for each other, also where firings skip. */
+static void test_missed_all_waits(void **state)
+{
+	int starts = 0;
+
+	(void)state;
+	add_job("a", 60)->missed = MISSED_ALL;
+	configure(100);
+	machine_promoted(&f.m, 5, &f.now);
+	f.now.wall_us += 4 * INT64_C(1000000);
+	looked(WALL - 300 * INT64_C(1000000)); /* five: four missed, one on time */
+	machine_tick(&f.m, &f.now);
+	for (int at = 0; at < f.count; at++) {
+		assert_true(f.actions[at].kind != JOBS_CLAIM ||
+			    f.actions[at].status != LEDGER_SKIPPED || starts > 0);
+		grant();
+		assert_true(f.m.running <= 1);
+		if (f.actions[at].kind == JOBS_START) {
+			end(f.actions[at].run, 0);
+			starts++;
+		}
+	}
+	assert_int_equal(starts, 4);
+	assert_int_equal(f.m.run_count, 0);
+}
+
+/* Longer ago than is looked at one by one: the newest of them is in the history. */
+static void test_long_ago(void **state)
+{
+	const struct jobs_run *run;
+
+	(void)state;
+	add_job("a", 86400);
+	configure(4);
+	f.now.wall_us = WALL / 86400000000 * 86400000000 + 3 * 3600 * INT64_C(1000000);
+	machine_promoted(&f.m, 5, &f.now);
+	looked(f.now.wall_us - 40 * 86400 * INT64_C(1000000));
+	machine_tick(&f.m, &f.now);
+	assert_int_equal(count_of(JOBS_NOTE), 1);
+	assert_int_equal(count_of(JOBS_CLAIM), 1);
+	assert_int_equal(nth(JOBS_CLAIM, 0)->status, LEDGER_MISSED);
+	run = machine_run_of(&f.m, nth(JOBS_CLAIM, 0)->run);
+	assert_true(run->fire_us == f.now.wall_us - 3 * 3600 * INT64_C(1000000));
+	assert_non_null(run->reason);
+	grant();
+	assert_int_equal(f.m.run_count, 0);
+	assert_int_equal(count_of(JOBS_START), 0);
+}
+
+/* It counts from when it has the schedule that it has. */
+static void test_schedule_changed(void **state)
+{
+	(void)state;
+	for (int same = 0; same <= 1; same++) {
+		struct ledger_job row = {.job = "a",
+			.last_fire_us = WALL - 100 * INT64_C(1000000),
+			.known_since_us = WALL - 300 * INT64_C(1000000),
+			.declared_id = same ? 8 : 9};
+		struct jobs_look l = {.jobs = &row, .job_count = 1, .owner = 77};
+
+		setup(NULL);
+		add_job("a", 60)->declared_id = 8;
+		configure(4);
+		machine_promoted(&f.m, 5, &f.now);
+		f.now.wall_us += 4 * INT64_C(1000000);
+		machine_looked(&f.m, &l, &f.now);
+		machine_tick(&f.m, &f.now);
+		assert_int_equal(count_of(JOBS_CLAIM), same ? 2 : 0);
+	}
+}
+
+static void test_set_back_is_said(void **state)
+{
+	(void)state;
+	add_job("a", 60);
+	lead(4);
+	f.now.boot_ns += 1800 * SECOND; /* no tick for half an hour, then an hour back */
+	f.now.wall_us -= 1800 * INT64_C(1000000);
+	machine_tick(&f.m, &f.now);
+	assert_int_equal(count_of(JOBS_NOTE), 1);
+	assert_int_equal(nth(JOBS_NOTE, 0)->number, 3600);
+	pass_ms(1000);
+	assert_int_equal(count_of(JOBS_NOTE), 1);
 }
 
 /* --- handoff ------------------------------------------------------------------------------- */
@@ -542,6 +654,95 @@ static void test_takeover(void **state)
 	assert_int_equal(count_of(JOBS_LOOK), 1);
 }
 
+static void look_at_row(struct ledger_run *row, bool alive)
+{
+	struct jobs_look l = {.runs = row, .alive = &alive, .run_count = 1, .owner = 77};
+
+	machine_looked(&f.m, &l, &f.now);
+}
+
+/* The backoff of a retry goes on where it was. */
+static void test_takeover_of_a_retry(void **state)
+{
+	struct ledger_run row = {.key = {.job = "a", .fire_time_us = WALL, .attempt = 2},
+		.owner = 100,
+		.status = LEDGER_QUEUED,
+		.cause = LEDGER_BY_RETRY,
+		.claimed_us = WALL - 2500000};
+
+	(void)state;
+	add_job("a", 3600)->retries = 2; /* now is 3 s after the claim; 10 s in all */
+	configure(4);
+	machine_promoted(&f.m, 5, &f.now);
+	look_at_row(&row, false);
+	assert_int_equal(count_of(JOBS_UPDATE), 0);
+	pass_ms(6999);
+	assert_int_equal(count_of(JOBS_UPDATE), 0);
+	pass_ms(1);
+	assert_int_equal(nth(JOBS_UPDATE, 0)->status, LEDGER_RUNNING);
+}
+
+/* Cut off: on_failure if it is not run again; if it is, that is no retry. */
+static void test_interrupted(void **state)
+{
+	struct ledger_run row = {.key = {.job = "a", .fire_time_us = WALL, .attempt = 1},
+		.owner = 100,
+		.status = LEDGER_RUNNING};
+
+	(void)state;
+	for (int rerun = 0; rerun <= 1; rerun++) {
+		setup(NULL);
+		add_job("a", 3600)->retries = 1;
+		f.policies[0].on_failure = true;
+		f.policies[0].interrupted = rerun ? INTERRUPTED_RERUN : INTERRUPTED_FAIL;
+		configure(4);
+		machine_promoted(&f.m, 5, &f.now);
+		look_at_row(&row, false);
+		assert_int_equal(nth(JOBS_UPDATE, 0)->status, LEDGER_INTERRUPTED);
+		assert_int_equal(count_of(JOBS_HOOK), !rerun);
+		assert_int_equal(count_of(JOBS_CLAIM), rerun);
+	}
+	grant();
+	end(nth(JOBS_START, 0)->run, 1);
+	assert_int_equal(count_of(JOBS_CLAIM), 1); /* the one retry */
+	assert_int_equal(machine_run_of(&f.m, nth(JOBS_CLAIM, 0)->run)->attempt, 3);
+	grant();
+	pass_ms(20000);
+	grant();
+	end(nth(JOBS_START, 1)->run, 1);
+	assert_int_equal(count_of(JOBS_CLAIM), 0);
+	assert_int_equal(count_of(JOBS_HOOK), 1);
+}
+
+/* Rows of a job that this file has not. */
+static void test_strangers(void **state)
+{
+	struct ledger_run row = {.key = {.job = "x", .fire_time_us = WALL, .attempt = 1},
+		.owner = 100,
+		.status = LEDGER_RUNNING,
+		.claimed_us = WALL};
+
+	(void)state;
+	add_job("a", 36000);
+	lead(4);
+	look_at_row(&row, true); /* another instance's, which runs it */
+	assert_int_equal(count_of(JOBS_CLOSE), 0);
+	assert_int_equal(f.m.look_ns, f.now.boot_ns + SECOND);
+	look_at_row(&row, false);
+	assert_int_equal(nth(JOBS_CLOSE, 0)->status, LEDGER_INTERRUPTED);
+	assert_int_equal(nth(JOBS_CLOSE, 0)->number, 5);
+	f.count = 0;
+	f.m.look_ns = JOBS_NEVER;
+	row.status = LEDGER_QUEUED; /* by one that may lead again */
+	look_at_row(&row, false);
+	assert_int_equal(count_of(JOBS_CLOSE), 0);
+	assert_int_equal(f.m.look_ns, f.now.boot_ns + 3600 * SECOND - SECOND / 2);
+	pass_ms(3600 * 1000);
+	assert_int_equal(count_of(JOBS_LOOK), 1);
+	look_at_row(&row, false);
+	assert_int_equal(nth(JOBS_CLOSE, 0)->status, LEDGER_CANCELLED);
+}
+
 /* --- configuration, requests --------------------------------------------------------------- */
 static void test_reload(void **state)
 {
@@ -623,7 +824,7 @@ static void test_many(void **state)
 		char name[16];
 
 		snprintf(name, sizeof name, "j%d", i);
-		add_job(name, i < 1000 ? 60 : 3600 * 24 * 3650 + i);
+		add_job(name, i < 1000 ? 60 : i == 1000 ? 90 : 3600 * 24 * 3650 + i);
 	}
 	lead(8);
 	began = clock_ns();
@@ -647,10 +848,13 @@ static void test_many(void **state)
 	assert_int_equal(f.m.queued, 0);
 	assert_true(f.m.impossible == 0);
 	f.count = 0;
-	began = clock_ns();
 	f.now.wall_us = machine_next_wall_us(&f.m);
+	began = clock_ns();
 	machine_tick(&f.m, &f.now);
-	assert_int_equal(count_of(JOBS_CLAIM), 1000);
+	took = clock_ns() - began;
+	assert_int_equal(count_of(JOBS_CLAIM), 1);
+	print_message("# 1 of 10,000 jobs fires: %lld us\n", (long long)took / 1000);
+	assert_true(took < 10 * 1000000);
 }
 
 /* Commands of a millisecond each: some are recorded as running before their place is free, for no
@@ -731,6 +935,34 @@ static void test_jitter(void **state)
 	assert_true(later > 20);
 }
 
+/* Longer than the time between two firings: they start before the next one fires, and none is
+ * missed. */
+static void test_jitter_above_the_interval(void **state)
+{
+	int64_t before = 0;
+
+	(void)state;
+	add_job("a", 2)->jitter_ns = 10 * SECOND;
+	f.policies[0].overlap = OVERLAP_ALLOW;
+	lead(4);
+	for (int i = 1; i <= 200; i++) {
+		int64_t due = machine_next_wall_us(&f.m);
+
+		assert_true(due > before);
+		assert_true(due >= WALL + 2000000 * (int64_t)i);
+		assert_true(due < WALL + 2000000 * (int64_t)(i + 1));
+		before = due;
+		f.now.boot_ns += (due - f.now.wall_us) * 1000;
+		f.now.wall_us = due;
+		f.count = 0;
+		machine_tick(&f.m, &f.now);
+		assert_int_equal(nth(JOBS_CLAIM, 0)->status, LEDGER_RUNNING);
+		grant();
+		end(nth(JOBS_START, 0)->run, 0);
+		grant();
+	}
+}
+
 /* Every state meets every event: a missing cell is one that cannot happen, and the table says so.
  */
 static void test_table(void **state)
@@ -770,7 +1002,12 @@ int main(void)
 		T(test_queue_is_bounded),
 		T(test_timeout),
 		T(test_retries),
+		T(test_retry_gives_way),
 		T(test_missed),
+		T(test_missed_all_waits),
+		T(test_long_ago),
+		T(test_schedule_changed),
+		T(test_set_back_is_said),
 		T(test_first_sight_misses_nothing),
 		T(test_forward_step),
 		T(test_demotion_waits),
@@ -779,6 +1016,9 @@ int main(void)
 		T(test_demotion_without_ledger),
 		T(test_refused_after_doubt),
 		T(test_takeover),
+		T(test_takeover_of_a_retry),
+		T(test_interrupted),
+		T(test_strangers),
 		T(test_reload),
 		T(test_requests),
 		T(test_clock_of_next_year),
@@ -786,6 +1026,7 @@ int main(void)
 		T(test_few_ahead),
 		T(test_too_many_wait),
 		T(test_jitter),
+		T(test_jitter_above_the_interval),
 		T(test_table),
 	};
 

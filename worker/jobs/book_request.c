@@ -86,6 +86,8 @@ static void send_claims(struct runner *r)
 		firings[n].status = run->status;
 		firings[n].cause = run->cause;
 		firings[n].request = run->request;
+		if (run->reason != NULL && !ledger_status_is_open(run->status))
+			snprintf(firings[n].reason, sizeof firings[n].reason, "%s", run->reason);
 		n++;
 	}
 	list_drop(&r->claims, count);
@@ -112,6 +114,8 @@ static void fill_update(struct runner *r, const struct jobs_run *run, struct job
 	*ret_output = NULL;
 	if (run->reason != NULL && !ledger_status_is_open(run->status))
 		snprintf(u->reason, sizeof u->reason, "%s", run->reason);
+	if (run->status == LEDGER_RUNNING)
+		u->started_us = r->now.wall_us; /* about now; its end says it better */
 	if (ledger_status_is_open(run->status))
 		return;
 	u->started_us = run->started_us;
@@ -161,19 +165,21 @@ static void send_updates(struct runner *r)
 
 static void send_declare(struct runner *r)
 {
-	struct ledger_declared *jobs = calloc(r->set.count + 1, sizeof *jobs);
+	const struct jobs_machine *m = &r->machine;
+	struct ledger_declared *jobs = calloc((size_t)m->job_slots + 1, sizeof *jobs);
+	size_t count = 0, done = 0, part;
 
 	if (jobs == NULL)
 		return;
-	for (size_t i = 0; i < r->set.count; i++) {
-		snprintf(jobs[i].job, sizeof jobs[i].job, "%s", r->set.items[i]->name);
-		snprintf(jobs[i].schedule, sizeof jobs[i].schedule, "%s", r->set.items[i]->text);
-		snprintf(
-			jobs[i].timezone, sizeof jobs[i].timezone, "%s", r->set.items[i]->timezone);
+	for (int i = 0; i < m->job_slots; i++) {
+		if (m->jobs[i].used && !m->jobs[i].gone)
+			job_definition_declare(m->jobs[i].policy.definition, &jobs[count++]);
 	}
-	for (size_t i = 0; i < r->set.count; i += LEDGER_BATCH)
-		(void)ledger_declare(&r->ledger, jobs + i,
-			r->set.count - i < LEDGER_BATCH ? r->set.count - i : LEDGER_BATCH);
+	do { /* a part that is not full is the last one */
+		part = count - done < LEDGER_BATCH ? count - done : LEDGER_BATCH;
+		(void)ledger_declare(&r->ledger, jobs + done, part);
+		done += part;
+	} while (part == LEDGER_BATCH);
 	free(jobs);
 	r->declare_wanted = false;
 }
@@ -189,6 +195,19 @@ static void send_refusals(struct runner *r)
 		(void)ledger_refuse(&r->ledger, r->refusals[i], why);
 	}
 	r->refusal_count = 0;
+}
+
+static void close_row(struct runner *r, const struct jobs_action *a)
+{
+	struct ledger_update u = {.key = a->row->key,
+		.owner = a->row->owner,
+		.by_term = a->number,
+		.status = a->status,
+		.ended_us = r->now.wall_us,
+		.exit_code = -1};
+
+	snprintf(u.reason, sizeof u.reason, "%s", a->text);
+	(void)ledger_update(&r->ledger, &u, 1);
 }
 
 static void send_trim(struct runner *r)
@@ -209,6 +228,9 @@ void book_emit(struct runner *r, const struct jobs_action *a)
 		break;
 	case JOBS_UPDATE:
 		kept = list_add(&r->updates, a->run);
+		break;
+	case JOBS_CLOSE:
+		close_row(r, a);
 		break;
 	case JOBS_LOOK:
 		r->look_wanted = true;

@@ -201,13 +201,25 @@ static int read_limits(struct job_definition *d, const json_t *o)
 }
 
 /* --- one job ------------------------------------------------------------------------------- */
+void job_definition_declare(const struct job_definition *d, struct ledger_declared *ret_declared)
+{
+	*ret_declared = (struct ledger_declared){.job = ""};
+	snprintf(ret_declared->job, sizeof ret_declared->job, "%s", d->name);
+	snprintf(ret_declared->schedule, sizeof ret_declared->schedule, "%s", d->text);
+	snprintf(ret_declared->timezone, sizeof ret_declared->timezone, "%s", d->timezone);
+}
+
 static void read_policy(struct job_definition *d, const json_t *o)
 {
+	struct ledger_declared declared;
+
+	job_definition_declare(d, &declared);
 	d->policy = (struct jobs_policy){
 		.name = d->name,
 		.definition = d,
 		.schedule = d,
 		.schedule_id = machine_hash(d->text) * 31 + machine_hash(d->timezone),
+		.declared_id = ledger_declared_id(&declared),
 		.at_promotion = d->schedule.kind == SCHEDULE_PROMOTION,
 		.enabled = number(o, "enabled") != 0,
 		.on_failure = d->on_failure[0] != '\0',

@@ -51,6 +51,7 @@ int job_set_read(json_t *document, void (*complain)(const char *job, const char 
 	struct job_set *ret_set, struct err *e);
 void job_set_release(struct job_set *s);
 void job_definition_free(struct job_definition *d); /* gives one reference back */
+void job_definition_declare(const struct job_definition *d, struct ledger_declared *ret_declared);
 int64_t job_definition_next(const void *definition, int64_t after_us); /* for the machine */
 
 #endif

@@ -111,6 +111,7 @@ static bool serve_claim(struct server *v, struct ledger_head *head, char *payloa
 		if (!check_key(&firings[i].key, firings[i].status) ||
 			(unsigned)firings[i].cause >= LEDGER_CAUSE_COUNT)
 			return false;
+		TERMINATE(firings[i].reason);
 		waited_for |= firings[i].request != 0 && !ledger_status_is_open(firings[i].status);
 	}
 	outcome = v->store->ops->jobs->claim(v->store, who, firings, count, claimed, &e);
@@ -207,11 +208,12 @@ static bool on_job(const struct ledger_job *j, const struct ledger_declared *dec
 	const char *instance, const char *hostname, void *context)
 {
 	struct found *f = context;
+	struct ledger_job known = *j;
 
-	(void)declared;
-	(void)instance;
+	if (instance[0] && declared->schedule[0]) /* else it was in no file for a while */
+		known.declared_id = ledger_declared_id(declared);
 	(void)hostname;
-	return collect(f, &f->jobs, j, sizeof(*j));
+	return collect(f, &f->jobs, &known, sizeof(known));
 }
 
 static bool on_request(const struct ledger_request *r, void *context)

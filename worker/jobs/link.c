@@ -20,6 +20,7 @@
 #define STOP_NS       (4 * RUNNER_SECOND_NS) /* below the margin that conf/load_job.c leaves */
 #define MOST_DOCUMENT (256u << 20)
 #define RECONFIGURE   "jobs-config"
+#define NO_JOBS       "jobs-none"
 
 /* --- opening ------------------------------------------------------------------------------- */
 static int descriptor(const char *name)
@@ -115,6 +116,13 @@ static void demoted(struct runner *r, const struct channel_message *m)
 		&r->machine, grace_ns, m->reason == CHANNEL_HANDOFF ? -1 : grace_ns, &r->now);
 }
 
+/* A reload took all jobs out: the demotion comes next. */
+static void take_none(struct runner *r)
+{
+	if (machine_configure(&r->machine, NULL, 0, r->machine.max_running, &r->now) == 0)
+		r->declare_wanted = r->machine.state == JOBS_LEADING;
+}
+
 static void read_line(const char *line, void *context)
 {
 	struct runner *r = context;
@@ -129,6 +137,8 @@ static void read_line(const char *line, void *context)
 		demoted(r, &m);
 	else if (m.verb == CHANNEL_UNKNOWN && strcmp(m.word, RECONFIGURE) == 0)
 		link_want_config(r);
+	else if (m.verb == CHANNEL_UNKNOWN && strcmp(m.word, NO_JOBS) == 0)
+		take_none(r);
 }
 
 /* Without a supervisor nobody vouches for the lease. */

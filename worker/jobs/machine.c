@@ -1,17 +1,13 @@
-/* The job machine: the instance's side. Promotion, what the ledger says, demotion, the clock. */
+/* The job machine: the instance's side. Demotion, events of runs, the clock. */
 #include "worker/jobs/machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/jobs/ledger.h"
 #include "worker/jobs/machine_internal.h"
 
-/* Before the supervisor's patience ends. */
-#define LAST_WORD_NS (JOBS_SECOND_NS / 5)
-
-#define LOOK_ALL (LEDGER_LOOK_RUNS | LEDGER_LOOK_JOBS | LEDGER_LOOK_REQUESTS)
+#define SET_BACK_US (5 * JOBS_SECOND_US) /* less is no news */
 
 static const char *const state_names[] = {
 #define X(id, name) [JOBS_##id] = name,
@@ -80,189 +76,6 @@ struct jobs_run *machine_run_of(const struct jobs_machine *m, struct jobs_ref ru
 	return &m->runs[run.slot];
 }
 
-/* --- promotion ----------------------------------------------------------------------------- */
-static void look(struct jobs_machine *m, unsigned what)
-{
-	if (m->look_what != 0) {
-		m->look_again = true;
-		return;
-	}
-	m->look_what = what;
-	m->look_ns = JOBS_NEVER;
-	machine_emit(m, JOBS_LOOK, NULL, 0, what);
-}
-
-void machine_promoted(struct jobs_machine *m, uint64_t term, const struct jobs_now *now)
-{
-	if (m->state != JOBS_IDLE) {
-		m->impossible += term != m->term;
-		return;
-	}
-	m->state = JOBS_RECOVERING;
-	m->term = term;
-	m->look_told = false;
-	m->busy_told = 0;
-	m->seen_wall_us = now->wall_us;
-	look(m, LOOK_ALL);
-}
-
-static bool is_in_work(const struct jobs_machine *m, int job, const struct ledger_key *key)
-{
-	for (int i = 0; i < m->run_slots; i++) {
-		const struct jobs_run *r = &m->runs[i];
-
-		if (r->used && r->job == job && r->fire_us == key->fire_time_us &&
-			r->attempt == key->attempt)
-			return true;
-	}
-	return false;
-}
-
-/* Runs that an earlier executor left open, also this process as one. One whose worker still lives
- * is its own business: it is looked at again. */
-static void take_over(struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
-{
-	bool wait = false;
-
-	for (size_t i = 0; i < l->run_count; i++) {
-		int job = machine_find(m, l->runs[i].key.job);
-
-		if (job < 0 || m->jobs[job].gone || is_in_work(m, job, &l->runs[i].key))
-			continue;
-		if (l->alive[i] && l->runs[i].owner != l->owner)
-			wait = true;
-		else
-			machine_run_adopt(m, job, &l->runs[i], now);
-	}
-	if (wait)
-		m->look_ns = now->boot_ns + JOBS_AGAIN_NS;
-}
-
-static void take_pauses(struct jobs_machine *m, const struct jobs_look *l)
-{
-	for (int i = 0; i < m->job_slots; i++)
-		m->jobs[i].paused = false;
-	for (size_t i = 0; i < l->job_count; i++) {
-		int job = machine_find(m, l->jobs[i].job);
-
-		if (job >= 0)
-			m->jobs[job].paused = l->jobs[i].paused;
-	}
-}
-
-static bool is_requested(const struct jobs_machine *m, int64_t request)
-{
-	for (int i = 0; i < m->run_slots; i++) {
-		if (m->runs[i].used && m->runs[i].request == request)
-			return true;
-	}
-	return false;
-}
-
-static void take_requests(
-	struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
-{
-	for (size_t i = 0; i < l->request_count && m->run_count < JOBS_RUNS; i++) {
-		const struct ledger_request *q = &l->requests[i];
-		int job = machine_find(m, q->job);
-
-		if (!q->pending || is_requested(m, q->id))
-			continue;
-		if (job < 0 || m->jobs[job].gone) {
-			struct jobs_action a = {.kind = JOBS_REFUSE, .job = -1, .number = q->id};
-
-			m->emit(m->context, &a);
-			continue;
-		}
-		machine_fire(m, job, q->requested_us, LEDGER_BY_REQUEST, q->id, now);
-	}
-}
-
-/* From when on its firings count: the ledger's last one; a job that is seen for the first time has
- * missed nothing. */
-static void take_last_firings(
-	struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
-{
-	for (int i = 0; i < m->job_slots; i++)
-		m->jobs[i].last_us = now->wall_us;
-	for (size_t i = 0; i < l->job_count; i++) {
-		const struct ledger_job *row = &l->jobs[i];
-		int job = machine_find(m, row->job);
-
-		if (job < 0 || m->jobs[job].gone)
-			continue;
-		if (row->last_fire_us != 0)
-			m->jobs[job].last_us = row->last_fire_us;
-		else if (row->known_since_us != 0)
-			m->jobs[job].last_us = row->known_since_us;
-	}
-}
-
-static void begin_leading(
-	struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
-{
-	size_t strangers = 0;
-
-	for (size_t i = 0; i < l->job_count; i++)
-		strangers += machine_find(m, l->jobs[i].job) < 0;
-	if (strangers > 0)
-		machine_note(m, -1, "jobs that the ledger knows and this file does not",
-			(int64_t)strangers);
-	m->state = JOBS_LEADING;
-	take_last_firings(m, l, now);
-	for (int i = 0; i < m->job_slots; i++) {
-		struct jobs_job *j = &m->jobs[i];
-
-		if (!j->used || j->gone)
-			continue;
-		machine_accept_clock(m, i, now);
-		machine_aim(m, i);
-		if (j->policy.at_promotion && j->policy.enabled && m->run_count < JOBS_RUNS)
-			machine_fire(m, i, now->wall_us, LEDGER_BY_PROMOTION, 0, now);
-	}
-	machine_emit(m, JOBS_DECLARE, NULL, 0, 0);
-}
-
-void machine_looked(struct jobs_machine *m, const struct jobs_look *l, const struct jobs_now *now)
-{
-	m->look_what = 0;
-	m->look_told = false;
-	if (m->state == JOBS_RECOVERING || m->state == JOBS_LEADING) {
-		bool begins = m->state == JOBS_RECOVERING;
-
-		take_pauses(m, l);
-		if (begins) {
-			m->state = JOBS_LEADING; /* what is adopted may be started */
-			take_over(m, l, now);
-			begin_leading(m, l, now);
-		} else {
-			take_over(m, l, now);
-		}
-		take_requests(m, l, now);
-		if (m->look_again) {
-			m->look_again = false;
-			look(m, LOOK_ALL);
-		}
-	}
-	machine_settle(m, now);
-}
-
-void machine_look_failed(struct jobs_machine *m, const struct jobs_now *now)
-{
-	m->look_what = 0;
-	m->look_again = false;
-	if (m->state == JOBS_RECOVERING || m->state == JOBS_LEADING)
-		m->look_ns = now->boot_ns + JOBS_AGAIN_NS;
-	machine_settle(m, now);
-}
-
-void machine_rung(struct jobs_machine *m, const struct jobs_now *now)
-{
-	if (m->state == JOBS_LEADING || m->state == JOBS_RECOVERING)
-		look(m, LOOK_ALL);
-	machine_settle(m, now);
-}
-
 /* --- demotion ------------------------------------------------------------------------------ */
 static void handle_all(struct jobs_machine *m, enum jobs_run_event e, const struct jobs_now *now)
 {
@@ -300,7 +113,7 @@ static void settle_draining(struct jobs_machine *m, const struct jobs_now *now)
 {
 	if (m->running > 0)
 		return;
-	if ((m->run_count > 0 || m->hooks > 0) && now->boot_ns < m->drain_by_ns - LAST_WORD_NS)
+	if ((m->run_count > 0 || m->hooks > 0) && now->boot_ns < m->drain_by_ns - JOBS_LAST_WORD_NS)
 		return;
 	while (m->held_head >= 0) /* never asked: the successor claims them */
 		machine_run_free(m, &m->runs[m->held_head]);
@@ -418,13 +231,22 @@ static void run_deadlines(struct jobs_machine *m, const struct jobs_now *now)
 
 static void check_clock(struct jobs_machine *m, const struct jobs_now *now)
 {
-	if (m->state == JOBS_LEADING && now->wall_us < m->seen_wall_us) {
-		for (int i = 0; i < m->job_slots; i++) {
-			if (m->jobs[i].heap_at >= 0)
-				machine_accept_clock(m, i, now);
-		}
+	int64_t offset_us = now->wall_us - now->boot_ns / 1000;
+	int64_t back_us = m->seen_offset_us - offset_us;
+
+	m->seen_offset_us = offset_us;
+	if (m->state != JOBS_LEADING || back_us <= 0)
+		return;
+	if (back_us >= SET_BACK_US)
+		machine_note(m, -1,
+			"the clock was set back: what has fired does not fire again, the jobs wait "
+			"for "
+			"it to be where it was",
+			back_us / JOBS_SECOND_US);
+	for (int i = 0; i < m->job_slots; i++) {
+		if (m->jobs[i].heap_at >= 0)
+			machine_accept_clock(m, i, now);
 	}
-	m->seen_wall_us = now->wall_us;
 }
 
 void machine_settle(struct jobs_machine *m, const struct jobs_now *now)
@@ -453,7 +275,7 @@ void machine_tick(struct jobs_machine *m, const struct jobs_now *now)
 	check_clock(m, now);
 	if (m->look_ns <= now->boot_ns) {
 		m->look_ns = JOBS_NEVER;
-		look(m, LOOK_ALL);
+		machine_look(m);
 	}
 	if (m->state == JOBS_LEADING)
 		machine_fire_due(m, now);
@@ -475,7 +297,7 @@ int64_t machine_next_boot_ns(const struct jobs_machine *m)
 		at = m->claim_ns;
 
 	if (m->state == JOBS_DRAINING && m->running == 0 && (m->run_count > 0 || m->hooks > 0) &&
-		m->drain_by_ns - LAST_WORD_NS < at)
-		at = m->drain_by_ns - LAST_WORD_NS;
+		m->drain_by_ns - JOBS_LAST_WORD_NS < at)
+		at = m->drain_by_ns - JOBS_LAST_WORD_NS;
 	return at;
 }

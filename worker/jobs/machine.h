@@ -11,7 +11,8 @@
  * firings are in work than ever before; when it fails, firings wait as well.
  *
  * A firing is on time until its job's next one is due (within a minute), and for two seconds in any
- * case; later it counts as missed.
+ * case; later it counts as missed. It is due up to its jitter later than it fires, and always
+ * before the next one of its job fires.
  */
 #ifndef BATON_WORKER_JOBS_MACHINE_H
 #define BATON_WORKER_JOBS_MACHINE_H
@@ -90,6 +91,7 @@ struct jobs_policy {
 	void *definition;
 	const void *schedule;
 	uint64_t schedule_id; /* differs when the schedule differs */
+	uint64_t declared_id; /* that of struct ledger_job, when the ledger has this schedule */
 	bool at_promotion, enabled, on_failure;
 	enum config_overlap overlap;
 	enum config_missed missed;
@@ -115,7 +117,7 @@ struct jobs_job {
 	int heap_at;              /* -1 = not in the heap */
 	int active, pending;      /* runs with a place; all that are not over */
 	int wait_head, wait_tail; /* runs that wait for the one before; slots, -1 = none */
-	int waiting;
+	int retries_waiting;      /* for their backoff */
 };
 
 struct jobs_run {
@@ -124,7 +126,7 @@ struct jobs_run {
 	enum jobs_run_state state;
 	int job;
 	int64_t fire_us;
-	int attempt;
+	int attempt, reruns; /* reruns: how many of them are not retries, as far as is known */
 	enum ledger_cause cause;
 	int64_t request;
 	enum ledger_status status; /* CLAIMING: as what; ENDING: as what it ended */
@@ -155,7 +157,9 @@ enum jobs_action_kind {
 	JOBS_DEMOTED, /* number = term: say `demoted` */
 	JOBS_SETTLED, /* all of it is in the ledger: from here on we have another owner number, for
 		       * what is queued is anybody's */
-	JOBS_NOTE,    /* job (may be -1), text, number: something people want to know */
+	JOBS_NOTE,    /* job (may be -1), text, number of seconds: what people want to know */
+	JOBS_STRANGERS, /* number = jobs that the ledger knows and this file does not */
+	JOBS_CLOSE,     /* row, status, text, number = term: it is over (no answer is needed) */
 };
 
 struct jobs_action {
@@ -164,7 +168,8 @@ struct jobs_action {
 	int job;
 	enum ledger_status status;
 	int64_t number;
-	const char *text; /* static */
+	const char *text;             /* static */
+	const struct ledger_run *row; /* JOBS_CLOSE: of machine_looked, valid during the call */
 };
 
 struct jobs_machine {
@@ -196,7 +201,7 @@ struct jobs_machine {
 	bool short_of_lease; /* something is READY, and the lease does not allow it */
 	int64_t drain_by_ns;
 	int64_t drain_most_ns;
-	int64_t seen_wall_us; /* to notice a clock that was set back */
+	int64_t seen_offset_us; /* of the wall clock: to notice that it was set back */
 	int64_t busy_told;
 	uint64_t impossible; /* events that the table says cannot happen */
 	int64_t (*next)(const void *schedule, int64_t after_us); /* JOBS_NEVER = none */

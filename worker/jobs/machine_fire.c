@@ -82,19 +82,24 @@ void machine_heap_drop(struct jobs_machine *m, int job)
 /* --- the next firing ----------------------------------------------------------------------- */
 /* Of the job and the firing alone: whoever computes it gets the same, so that a takeover does not
  * shift it. */
-static int64_t jitter_us(const struct jobs_job *j, int64_t fire_us)
+static int64_t jitter_us(const struct jobs_machine *m, const struct jobs_job *j, int64_t fire_us)
 {
 	uint64_t x = j->hash ^ (uint64_t)fire_us * UINT64_C(0x9e3779b97f4a7c15);
-	int64_t most = j->policy.jitter_ns / 1000;
+	int64_t most = j->policy.jitter_ns / 1000, following;
 
+	if (most <= 0)
+		return 0;
+	following = m->next(j->policy.schedule, fire_us);
+	if (most >= following - fire_us) /* else firings would overtake each other */
+		most = following - fire_us - 1;
 	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
 	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return most > 0 ? (int64_t)((x ^ (x >> 31)) % (uint64_t)(most + 1)) : 0;
+	return (int64_t)((x ^ (x >> 31)) % (uint64_t)(most + 1));
 }
 
-static int64_t due_us(const struct jobs_job *j, int64_t fire_us)
+static int64_t due_us(const struct jobs_machine *m, const struct jobs_job *j, int64_t fire_us)
 {
-	return fire_us == JOBS_NEVER ? JOBS_NEVER : fire_us + jitter_us(j, fire_us);
+	return fire_us == JOBS_NEVER ? JOBS_NEVER : fire_us + jitter_us(m, j, fire_us);
 }
 
 void machine_aim(struct jobs_machine *m, int job)
@@ -103,7 +108,7 @@ void machine_aim(struct jobs_machine *m, int job)
 	bool fires = j->used && !j->gone && j->policy.enabled && !j->policy.at_promotion;
 
 	j->next_us = fires ? m->next(j->policy.schedule, j->last_us) : JOBS_NEVER;
-	j->due_us = due_us(j, j->next_us);
+	j->due_us = due_us(m, j, j->next_us);
 	if (j->next_us == JOBS_NEVER)
 		machine_heap_drop(m, job);
 	else
@@ -112,20 +117,23 @@ void machine_aim(struct jobs_machine *m, int job)
 
 /* --- what fires ---------------------------------------------------------------------------- */
 static void record(struct jobs_machine *m, int job, int64_t fire_us, enum ledger_cause cause,
-	enum ledger_status status, int64_t request)
+	enum ledger_status status, int64_t request, const char *reason)
 {
 	struct jobs_run *r = machine_run_new(m, job, fire_us, 1, cause, status);
 
 	if (r == NULL)
 		return; /* the callers have looked: this is out of memory */
 	r->request = request;
+	r->reason = reason;
 	machine_run_claim(m, r);
 }
 
-static void replace_others(struct jobs_machine *m, int job, const struct jobs_now *now)
+static void replace_others(
+	struct jobs_machine *m, int job, bool retries_only, const struct jobs_now *now)
 {
 	for (int i = 0; i < m->run_slots; i++) {
-		if (m->runs[i].used && m->runs[i].job == job)
+		if (m->runs[i].used && m->runs[i].job == job &&
+			(!retries_only || m->runs[i].state == JOBS_RUN_BACKOFF))
 			machine_run_handle(m, &m->runs[i], JOBS_RUN_EVENT_REPLACED, now);
 	}
 }
@@ -134,19 +142,30 @@ void machine_fire(struct jobs_machine *m, int job, int64_t fire_us, enum ledger_
 	int64_t request, const struct jobs_now *now)
 {
 	struct jobs_job *j = &m->jobs[job];
+	enum config_overlap overlap = j->policy.overlap;
 	enum ledger_status as = LEDGER_QUEUED;
+	const char *reason = NULL;
 
-	if (j->pending > 0) {
-		if (j->policy.overlap == OVERLAP_SKIP ||
-			(j->policy.overlap == OVERLAP_QUEUE && j->pending > JOBS_JOB_QUEUE))
-			as = LEDGER_SKIPPED;
-		else if (j->policy.overlap == OVERLAP_REPLACE)
-			replace_others(m, job, now);
+	/* missed = all means each of them: they wait for each other. */
+	if (cause == LEDGER_BY_CATCH_UP && j->policy.missed == MISSED_ALL &&
+		overlap != OVERLAP_ALLOW)
+		overlap = OVERLAP_QUEUE;
+	/* A retry that waits does not run: the next firing is another attempt all the same. */
+	if (overlap == OVERLAP_SKIP && j->retries_waiting > 0)
+		replace_others(m, job, true, now);
+	if (overlap == OVERLAP_SKIP && j->pending > 0) {
+		as = LEDGER_SKIPPED;
+		reason = "the one before had not ended";
+	} else if (overlap == OVERLAP_QUEUE && j->pending > JOBS_JOB_QUEUE) {
+		as = LEDGER_SKIPPED;
+		reason = "100 firings of its job waited already";
+	} else if (overlap == OVERLAP_REPLACE && j->pending > 0) {
+		replace_others(m, job, false, now);
 	}
 	/* One commit less when it can start as soon as it is claimed. */
 	if (as == LEDGER_QUEUED && m->ready_head < 0 && machine_run_has_place(m, job))
 		as = LEDGER_RUNNING;
-	record(m, job, fire_us, cause, as, request);
+	record(m, job, fire_us, cause, as, request, reason);
 }
 
 static bool is_missed(const struct jobs_machine *m, const struct jobs_job *j, int64_t following_us,
@@ -154,12 +173,12 @@ static bool is_missed(const struct jobs_machine *m, const struct jobs_job *j, in
 {
 	int64_t late = now->wall_us - j->due_us;
 
-	(void)m;
-	return late > ON_TIME_US && (late > LATE_US || due_us(j, following_us) <= now->wall_us);
+	return late > ON_TIME_US && (late > LATE_US || due_us(m, j, following_us) <= now->wall_us);
 }
 
 /* A missed firing: run after all, or only written down. */
-static bool catches_up(const struct jobs_job *j, int64_t following_us, const struct jobs_now *now)
+static bool catches_up(const struct jobs_machine *m, const struct jobs_job *j, int64_t following_us,
+	const struct jobs_now *now)
 {
 	bool in_limit = (now->wall_us - j->due_us) <= j->policy.missed_limit_ns / 1000;
 
@@ -167,7 +186,7 @@ static bool catches_up(const struct jobs_job *j, int64_t following_us, const str
 	case MISSED_ALL:
 		return in_limit;
 	case MISSED_ONCE: /* the last of them stands for all */
-		return in_limit && due_us(j, following_us) > now->wall_us;
+		return in_limit && due_us(m, j, following_us) > now->wall_us;
 	default:
 		return false;
 	}
@@ -179,17 +198,17 @@ static void fire_next(struct jobs_machine *m, int job, const struct jobs_now *no
 	int64_t fire_us = j->next_us, following_us = m->next(j->policy.schedule, fire_us);
 
 	if (j->paused) /* the ledger passes it over, and remembers that */
-		record(m, job, fire_us, LEDGER_BY_SCHEDULE, LEDGER_QUEUED, 0);
+		record(m, job, fire_us, LEDGER_BY_SCHEDULE, LEDGER_QUEUED, 0, NULL);
 	else if (!is_missed(m, j, following_us, now))
 		machine_fire(m, job, fire_us, LEDGER_BY_SCHEDULE, 0, now);
-	else if (catches_up(j, following_us, now))
+	else if (catches_up(m, j, following_us, now))
 		machine_fire(m, job, fire_us, LEDGER_BY_CATCH_UP, 0, now);
 	else
-		record(m, job, fire_us, LEDGER_BY_SCHEDULE, LEDGER_MISSED, 0);
+		record(m, job, fire_us, LEDGER_BY_SCHEDULE, LEDGER_MISSED, 0, NULL);
 	j = &m->jobs[job];
 	j->last_us = fire_us;
 	j->next_us = following_us;
-	j->due_us = due_us(j, following_us);
+	j->due_us = due_us(m, j, following_us);
 }
 
 /* Whoever set the clock back by hours meant it: else a job whose last firing lies in a year that
@@ -208,7 +227,25 @@ void machine_accept_clock(struct jobs_machine *m, int job, const struct jobs_now
 	machine_aim(m, job);
 }
 
-/* Firings too long ago are not looked at one by one. */
+/* The last firing before TIME_US, from a known one on: by halves, for there may be millions. */
+static int64_t last_before(
+	const struct jobs_machine *m, const struct jobs_job *j, int64_t fire_us, int64_t time_us)
+{
+	int64_t end = time_us;
+
+	while (end - fire_us > 1) {
+		int64_t middle = fire_us + (end - fire_us) / 2;
+		int64_t next = m->next(j->policy.schedule, middle);
+
+		if (next < time_us)
+			fire_us = next;
+		else
+			end = middle;
+	}
+	return fire_us;
+}
+
+/* Firings too long ago are not looked at one by one: the newest stands for all. */
 static void forget_long_ago(struct jobs_machine *m, int job, const struct jobs_now *now)
 {
 	struct jobs_job *j = &m->jobs[job];
@@ -218,8 +255,14 @@ static void forget_long_ago(struct jobs_machine *m, int job, const struct jobs_n
 		back = JOBS_LOOKBACK_US;
 	if (j->due_us >= now->wall_us - back || j->next_us >= now->wall_us - back)
 		return;
-	machine_note(m, job, "firings were missed longer ago than missed_limit: not in the history",
+	machine_note(m, job,
+		"firings were missed longer ago than missed_limit: only the newest of them is in "
+		"the history",
 		(now->wall_us - j->due_us) / JOBS_SECOND_US);
+	if (!j->paused)
+		record(m, job, last_before(m, j, j->next_us, now->wall_us - back),
+			LEDGER_BY_SCHEDULE, LEDGER_MISSED, 0,
+			"longer ago than missed_limit; those before it are not written down");
 	j->last_us = now->wall_us - back;
 	machine_aim(m, job);
 }

@@ -1,24 +1,29 @@
 /*
- * Inside of machine.h: machine.c (the instance), machine_config.c (its jobs), machine_fire.c
- * (firings), machine_run.c (what happens to a run), machine_turn.c (whose turn it is),
- * machine_slot.c (where runs are kept).
+ * Inside of machine.h: machine.c (the instance), machine_look.c (what the ledger says),
+ * machine_config.c (its jobs), machine_fire.c (firings), machine_run.c (what happens to a run),
+ * machine_turn.c (whose turn it is), machine_slot.c (where runs are kept).
  */
 #ifndef BATON_WORKER_JOBS_MACHINE_INTERNAL_H
 #define BATON_WORKER_JOBS_MACHINE_INTERNAL_H
 
 #include "worker/jobs/machine.h"
 
-#define JOBS_SECOND_NS   INT64_C(1000000000)
-#define JOBS_SECOND_US   INT64_C(1000000)
-#define JOBS_AGAIN_NS    JOBS_SECOND_NS
-#define JOBS_LEASE_NS    (JOBS_SECOND_NS / 2)
-#define JOBS_LOOKBACK_US (3600 * JOBS_SECOND_US)
+#define JOBS_SECOND_NS INT64_C(1000000000)
+#define JOBS_SECOND_US INT64_C(1000000)
+#define JOBS_AGAIN_NS  JOBS_SECOND_NS
+#define JOBS_LEASE_NS  (JOBS_SECOND_NS / 2)
+/* Before the supervisor's patience with a demotion ends. */
+#define JOBS_LAST_WORD_NS (JOBS_SECOND_NS / 5)
+#define JOBS_LOOKBACK_US  (3600 * JOBS_SECOND_US)
 
 /* machine.c */
 void machine_emit(struct jobs_machine *m, enum jobs_action_kind kind, const struct jobs_run *r,
 	enum ledger_status status, int64_t number);
 void machine_note(struct jobs_machine *m, int job, const char *text, int64_t number);
 void machine_settle(struct jobs_machine *m, const struct jobs_now *now); /* after every event */
+
+/* machine_look.c */
+void machine_look(struct jobs_machine *m);
 
 /* machine_fire.c */
 uint64_t machine_hash(const char *text);
@@ -63,7 +68,8 @@ void machine_pump(struct jobs_machine *m, const struct jobs_now *now);
 /* machine_run.c */
 void machine_run_handle(struct jobs_machine *m, struct jobs_run *r, enum jobs_run_event e,
 	const struct jobs_now *now);
-void machine_run_finish(struct jobs_machine *m, int slot, enum ledger_status status);
+void machine_run_finish(
+	struct jobs_machine *m, int slot, enum ledger_status status, const struct jobs_now *now);
 void machine_run_adopt(
 	struct jobs_machine *m, int job, const struct ledger_run *row, const struct jobs_now *now);
 

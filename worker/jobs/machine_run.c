@@ -26,6 +26,7 @@ static bool again(struct jobs_machine *m, struct jobs_run *r, enum ledger_cause 
 	if (next == NULL)
 		return false;
 	next->request = m->runs[slot].request;
+	next->reruns = m->runs[slot].reruns + (cause == LEDGER_BY_RERUN);
 	next->reason = m->runs[slot].reason;
 	machine_run_claim(m, next);
 	return true;
@@ -37,25 +38,40 @@ static bool is_failure(enum ledger_status s)
 	       s == LEDGER_NOT_STARTED;
 }
 
-void machine_run_finish(struct jobs_machine *m, int slot, enum ledger_status status)
+static bool is_cut_off(enum ledger_status s)
+{
+	return s == LEDGER_INTERRUPTED || s == LEDGER_LOST;
+}
+
+/* On_failure, while there is time for it. */
+static bool has_hook(const struct jobs_machine *m, const struct jobs_job *j,
+	enum ledger_status status, const struct jobs_now *now)
+{
+	return (is_failure(status) || is_cut_off(status)) && j->policy.on_failure &&
+	       (m->state == JOBS_LEADING ||
+		       (m->state == JOBS_DRAINING &&
+			       now->boot_ns < m->drain_by_ns - JOBS_LAST_WORD_NS));
+}
+
+void machine_run_finish(
+	struct jobs_machine *m, int slot, enum ledger_status status, const struct jobs_now *now)
 {
 	struct jobs_run *r = &m->runs[slot];
 	struct jobs_job *j = machine_run_job(m, r);
-	bool leads = m->state == JOBS_LEADING || m->state == JOBS_DRAINING, retried = false;
+	bool leads = m->state == JOBS_LEADING || m->state == JOBS_DRAINING, followed = false;
 	int job = r->job;
 
 	machine_run_leave_place(m, r);
-	if (leads && !j->gone && is_failure(status) && r->attempt <= j->policy.retries)
-		retried = again(m, r, LEDGER_BY_RETRY);
-	else if (leads && !j->gone && (status == LEDGER_INTERRUPTED || status == LEDGER_LOST) &&
+	if (leads && !j->gone && is_failure(status) && r->attempt - r->reruns <= j->policy.retries)
+		followed = again(m, r, LEDGER_BY_RETRY);
+	else if (leads && !j->gone && is_cut_off(status) &&
 		 j->policy.interrupted == INTERRUPTED_RERUN)
-		(void)again(m, r, LEDGER_BY_RERUN);
+		followed = again(m, r, LEDGER_BY_RERUN);
 	r = &m->runs[slot];
 	machine_run_leave_job(m, r);
 	machine_run_enter(m, r, JOBS_RUN_ENDING);
 	machine_run_update(m, r, status);
-	if (is_failure(status) && !retried && m->jobs[job].policy.on_failure &&
-		m->state != JOBS_IDLE) {
+	if (!followed && has_hook(m, &m->jobs[job], status, now)) {
 		m->hooks++;
 		machine_emit(m, JOBS_HOOK, r, status, 0);
 	}
@@ -261,7 +277,7 @@ static void ended(struct jobs_machine *m, struct jobs_run *r, const struct jobs_
 		status = LEDGER_FAILED;
 	r->ended_us = now->wall_us > r->started_us ? now->wall_us : r->started_us;
 	machine_run_count_end(m, now);
-	machine_run_finish(m, machine_run_slot(m, r), status);
+	machine_run_finish(m, machine_run_slot(m, r), status, now);
 }
 
 static void withdraw_claimed(struct jobs_machine *m, struct jobs_run *r, const struct jobs_now *now)
@@ -374,6 +390,18 @@ void machine_run_handle(struct jobs_machine *m, struct jobs_run *r, enum jobs_ru
 }
 
 /* --- what an earlier executor left --------------------------------------------------------- */
+/* It counts from the claim, which was made when the attempt before had failed. */
+static int64_t backoff_left_ns(struct jobs_machine *m, const struct jobs_run *r,
+	const struct ledger_run *row, const struct jobs_now *now)
+{
+	int64_t whole = backoff_ns(&machine_run_job(m, r)->policy, r->attempt - 1);
+	int64_t left = whole - (now->wall_us - row->claimed_us) * 1000;
+
+	if (row->cause != LEDGER_BY_RETRY)
+		return 0;
+	return left < whole ? left : whole; /* the clock was set back */
+}
+
 void machine_run_adopt(
 	struct jobs_machine *m, int job, const struct ledger_run *row, const struct jobs_now *now)
 {
@@ -383,8 +411,14 @@ void machine_run_adopt(
 	if (r == NULL)
 		return;
 	r->request = row->request;
+	r->reruns = row->cause == LEDGER_BY_RERUN ? row->key.attempt - 1 : 0;
 	r->owner = row->owner;
 	r->by_term = (int64_t)m->term;
+	if (row->status == LEDGER_QUEUED && backoff_left_ns(m, r, row, now) > 0) {
+		machine_run_enter(m, r, JOBS_RUN_BACKOFF);
+		machine_run_set_deadline(m, r, now->boot_ns + backoff_left_ns(m, r, row, now));
+		return;
+	}
 	if (row->status == LEDGER_QUEUED) {
 		machine_run_wait(m, r);
 		machine_run_release_waiting(m, job);
@@ -393,5 +427,5 @@ void machine_run_adopt(
 	r->started_us = row->started_us;
 	r->ended_us = now->wall_us;
 	r->reason = "its worker died";
-	machine_run_finish(m, machine_run_slot(m, r), LEDGER_INTERRUPTED);
+	machine_run_finish(m, machine_run_slot(m, r), LEDGER_INTERRUPTED, now);
 }

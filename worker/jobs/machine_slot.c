@@ -111,6 +111,8 @@ void machine_run_enter(struct jobs_machine *m, struct jobs_run *r, enum jobs_run
 	bool ran = r->state == JOBS_RUN_RUNNING || r->state == JOBS_RUN_STOPPING;
 	bool runs = s == JOBS_RUN_RUNNING || s == JOBS_RUN_STOPPING;
 
+	machine_run_job(m, r)->retries_waiting += (int)(s == JOBS_RUN_BACKOFF) -
+						  (int)(r->state == JOBS_RUN_BACKOFF);
 	m->queued += (int)is_queued - (int)was_queued;
 	m->running += (int)runs - (int)ran;
 	r->state = s;

@@ -107,7 +107,7 @@ static void start_next(struct jobs_machine *m, const struct jobs_now *now)
 		struct jobs_run *r = machine_list_pop(m, &m->go_head, &m->go_tail);
 
 		if (r->instead != 0)
-			machine_run_finish(m, machine_run_slot(m, r), r->instead);
+			machine_run_finish(m, machine_run_slot(m, r), r->instead, now);
 		else
 			start(m, r, now);
 	}

@@ -74,12 +74,9 @@ void runner_say(struct runner *r, const char *format, ...)
 /* --- the machine's wishes ------------------------------------------------------------------ */
 static void note(struct runner *r, const struct jobs_action *a)
 {
-	if (a->job >= 0)
-		runner_say(r, "%s: %s (%lld s)", r->machine.jobs[a->job].name, a->text,
-			(long long)a->number);
-	else
-		runner_say(r, "%s: %lld; each instance runs what it has", a->text,
-			(long long)a->number);
+	const char *name = a->job >= 0 ? r->machine.jobs[a->job].name : "";
+
+	runner_say(r, "%s%s%s (%lld s)", name, name[0] ? ": " : "", a->text, (long long)a->number);
 }
 
 static void emit(void *context, const struct jobs_action *a)
@@ -107,6 +104,13 @@ static void emit(void *context, const struct jobs_action *a)
 		break;
 	case JOBS_SETTLED:
 		book_settled(r);
+		break;
+	case JOBS_STRANGERS:
+		runner_say(r,
+			"jobs that the ledger knows and this file does not: %lld; each instance "
+			"runs "
+			"what it has",
+			(long long)a->number);
 		break;
 	case JOBS_NOTE:
 		note(r, a);

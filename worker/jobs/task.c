@@ -329,6 +329,7 @@ void task_reap(struct runner *r)
 static void say_failure(struct runner *r, const struct task *t, const struct jobs_run *run)
 {
 	const char *name = t->definition->name;
+	int most = t->definition->policy.retries + run->reruns + 1;
 	char how[LEDGER_TEXT_BYTES + 64];
 
 	if (t->failure[0] != '\0')
@@ -342,8 +343,7 @@ static void say_failure(struct runner *r, const struct task *t, const struct job
 	else
 		return;
 	runner_say(r, "%s %s (attempt %d of %d)", name, how, run->attempt,
-		run->attempt > t->definition->policy.retries ? run->attempt
-							     : t->definition->policy.retries + 1);
+		run->attempt > most ? run->attempt : most);
 }
 
 void task_deliver(struct runner *r)

@@ -45,6 +45,19 @@ enum ledger_cause ledger_cause_of(const char *name)
 	return LEDGER_BY_APPLICATION;
 }
 
+static uint64_t hash(uint64_t hash, const char *text)
+{
+	do
+		hash = (hash ^ (unsigned char)*text) * UINT64_C(1099511628211);
+	while (*text++);
+	return hash;
+}
+
+uint64_t ledger_declared_id(const struct ledger_declared *d)
+{
+	return hash(hash(UINT64_C(14695981039346656037), d->schedule), d->timezone) | 1;
+}
+
 bool ledger_status_is_open(enum ledger_status s)
 {
 	return s == LEDGER_QUEUED || s == LEDGER_RUNNING;

@@ -92,6 +92,7 @@ struct ledger_firing {
 	enum ledger_status status; /* QUEUED, RUNNING; or at once SKIPPED, MISSED, CANCELLED */
 	enum ledger_cause cause;
 	int64_t request; /* with LEDGER_BY_REQUEST: which one; it is answered by this claim */
+	char reason[96]; /* why it is SKIPPED or MISSED; "" = none */
 };
 
 enum ledger_answer {
@@ -154,6 +155,7 @@ struct ledger_job {
 	int64_t last_fire_us;   /* of its schedule, claimed or paused; 0 = never */
 	int64_t known_since_us; /* first declared with its present schedule; 0 = never. What was due
 				 * before was not missed */
+	uint64_t declared_id;   /* ledger_declared_id of its schedule; 0 = none */
 	bool paused;
 	int64_t paused_us;
 };
@@ -173,5 +175,8 @@ struct ledger_declared {
 	char job[LEDGER_NAME_BYTES];
 	char schedule[LEDGER_TEXT_BYTES], timezone[64];
 };
+
+/* Differs when schedule or zone differ; never 0. */
+uint64_t ledger_declared_id(const struct ledger_declared *d);
 
 #endif

@@ -15,8 +15,8 @@ enum statement { INSERT, LOOK, IS_PAUSED, FIRED, REQUEST, STATEMENTS };
 static const char *const claim_sql[STATEMENTS] = {
 	[INSERT] = "INSERT INTO job_run(job, fire_time, attempt, term, claimed_at, started_at,"
 		   " ended_at, status, program, cause, owner, request, instance, hostname, worker,"
-		   " run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, coalesce(?,"
-		   " (SELECT x.worker FROM executor x WHERE x.program = ?9)), ?)"
+		   " run, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, coalesce(?,"
+		   " (SELECT x.worker FROM executor x WHERE x.program = ?9)), ?, ?)"
 		   " ON CONFLICT DO NOTHING",
 	[LOOK] = "SELECT term, owner, status, run FROM job_run WHERE job = ? AND fire_time = ? AND"
 		 " attempt = ?",
@@ -103,11 +103,11 @@ static int insert_row(struct claiming *c, const struct ledger_firing *f, bool *r
 	const struct store_settings *me = &c->session->store->settings;
 	bool open = ledger_status_is_open(f->status) || f->status == LEDGER_CLAIMED;
 	int64_t started = f->status == LEDGER_QUEUED || !open ? 0 : c->now_us;
-	int rc = session_step(c->statements[INSERT], "tiiiiIITTTIITTTi", f->key.job,
+	int rc = session_step(c->statements[INSERT], "tiiiiIITTTIITTTiT", f->key.job,
 		f->key.fire_time_us, (int64_t)f->key.attempt, c->who->term, c->now_us, started,
 		open ? (int64_t)0 : c->now_us, ledger_status_name(f->status), c->who->program,
 		ledger_cause_name(f->cause), c->who->owner, f->request, me->instance, me->hostname,
-		c->who->worker, c->next_run);
+		c->who->worker, c->next_run, f->reason);
 
 	*ret_inserted = rc == SQLITE_DONE && sqlite3_changes(c->session->db) == 1;
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
