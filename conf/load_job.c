@@ -9,7 +9,7 @@
 #include "conf/units.h"
 #include "conf/words.h"
 
-enum { JOB_LIMIT = 100000, JOB_NAME_BYTES = 127, RUNS_PER_CPU = 4 };
+enum { JOB_LIMIT = 100000, JOB_NAME_BYTES = 127, RUNS_PER_CPU = 4, JITTER_FIRINGS = 16 };
 
 /* The job worker's own time for writing down how its jobs ended, beside theirs to stop. */
 #define STOP_MARGIN_NS (5 * UNITS_SECOND_NS)
@@ -161,6 +161,32 @@ static void load_timeout(struct context *x)
 		complain(x, &s, false, e.text);
 }
 
+/* The job worker keeps it below the time to the next firing. */
+static void check_jitter(struct context *x)
+{
+	const struct config_job *job = x->job;
+	int64_t at = INT64_C(1767225600000000), next, shortest = INT64_MAX; /* 2026-01-01 */
+	struct setting s = get(x, "jitter");
+	char jitter[32], gap[32];
+
+	if (job->jitter_ns <= 0 || !job->when || !job->zone)
+		return;
+	for (int i = 0; i < JITTER_FIRINGS; i++, at = next) {
+		next = schedule_next(job->when, job->zone, at);
+		if (next == SCHEDULE_NEVER)
+			break;
+		if (i > 0 && next - at < shortest)
+			shortest = next - at;
+	}
+	if (shortest > job->jitter_ns / 1000)
+		return;
+	load_report(x->l, true, x->section, &s,
+		"%s is not less than the time between two firings (%s): each starts before the "
+		"next one fires, whatever stands here",
+		units_print_duration(job->jitter_ns, jitter, sizeof(jitter)),
+		units_print_duration(shortest * 1000, gap, sizeof(gap)));
+}
+
 static size_t put_pairs(
 	struct config_pair *all, size_t n, const struct config_pair *more, size_t count)
 {
@@ -256,6 +282,7 @@ static void load_job(
 	x.scope.environment_count[1] = x.job->environment_count;
 	load_schedule(&x);
 	load_zone(&x);
+	check_jitter(&x);
 	load_command(&x);
 	load_directory(&x);
 	load_timeout(&x);

@@ -39,6 +39,8 @@ void schedule_find(struct parser *p, bool warning, int column, const char *forma
 static const struct {
 	const char *word, *fields;
 } words[] = {
+	{"@every", NULL},
+	{"@promotion", NULL},
 	{"@yearly", "0 0 1 1 *"},
 	{"@annually", "0 0 1 1 *"},
 	{"@monthly", "0 0 1 * *"},
@@ -93,41 +95,52 @@ static void parse_every(struct parser *p, const char *text, int column)
 	}
 }
 
-static void parse_word(struct parser *p, const char *text, int column)
+static void unknown_word(struct parser *p, const char *word, int column)
 {
-	size_t bytes = strcspn(text, " \t\r\n");
-	const char *rest = text + bytes + strspn(text + bytes, " \t\r\n");
+	const char *near = NULL;
+	int best = 3, distance;
 
-	if (bytes == 6 && strncasecmp(text, "@every", 6) == 0) {
-		parse_every(p, rest, column + (int)(rest - text));
-		return;
-	}
-	if (rest[0]) {
-		schedule_find(p, false, column + (int)(rest - text),
-			"'%.60s' after %.*s: nothing may follow it", rest,
-			(int)(bytes > 60 ? 60 : bytes), text);
-		return;
-	}
-	if (bytes == 10 && strncasecmp(text, "@promotion", 10) == 0) {
-		p->s.kind = SCHEDULE_PROMOTION;
-		return;
-	}
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (strlen(words[i].word) == bytes &&
-			strncasecmp(text, words[i].word, bytes) == 0) {
-			schedule_fields(p, words[i].fields, 0);
-			return;
-		}
-	}
-	if (bytes == 7 && strncasecmp(text, "@reboot", 7) == 0)
+	if (strcmp(word, "@reboot") == 0) {
 		schedule_find(p, false, column,
 			"@reboot: baton does not see the machine start; @promotion fires each time "
 			"that an instance becomes the one that runs the jobs");
+		return;
+	}
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		distance = units_distance(word, words[i].word, best);
+		if (distance < best) {
+			best = distance;
+			near = words[i].word;
+		}
+	}
+	schedule_find(p, false, column,
+		"'%.60s' is none of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, "
+		"@annually, @every DURATION, @promotion%s%s%s",
+		word, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+static void parse_word(struct parser *p, const char *text, int column)
+{
+	size_t bytes = strcspn(text, " \t\r\n"), i = 0;
+	const char *rest = text + bytes + strspn(text + bytes, " \t\r\n");
+	char word[WORD_BYTES];
+
+	snprintf(word, sizeof(word), "%.*s", (int)(bytes < WORD_BYTES ? bytes : WORD_BYTES), text);
+	for (char *c = word; *c; c++)
+		*c = (char)tolower((unsigned char)*c);
+	while (i < sizeof(words) / sizeof(words[0]) && strcmp(word, words[i].word) != 0)
+		i++;
+	if (i == sizeof(words) / sizeof(words[0]))
+		unknown_word(p, word, column);
+	else if (strcmp(word, "@every") == 0)
+		parse_every(p, rest, column + (int)(rest - text));
+	else if (rest[0])
+		schedule_find(p, false, column + (int)(rest - text),
+			"'%.60s' after %s: nothing may follow it", rest, word);
+	else if (words[i].fields)
+		schedule_fields(p, words[i].fields, 0);
 	else
-		schedule_find(p, false, column,
-			"'%.*s' is none of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, "
-			"@annually, @every DURATION, @promotion",
-			(int)(bytes > 60 ? 60 : bytes), text);
+		p->s.kind = SCHEDULE_PROMOTION;
 }
 
 /* --- public ---------------------------------------------------------------------------------- */

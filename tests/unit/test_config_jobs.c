@@ -245,6 +245,15 @@ static void test_errors(void **state)
 		&t, "[jobs]\nmax_running = 2\n[program:x]\ncommand = /bin/true\n", CONFIG_DETECT);
 	assert_loaded(&t);
 	has(&t, true, 1, "no effect without a [job:NAME]");
+	conf_test_reload(&t,
+		"[job:x]\nschedule = 0,5 9 * * *\ncommand = true\njitter = 5m\n"
+		"[job:y]\nschedule = 0,5 9 * * *\ncommand = true\njitter = 299s\n"
+		"[job:z]\nschedule = @every 2s\ncommand = true\njitter = 10s\n",
+		CONFIG_DETECT);
+	assert_loaded(&t);
+	has(&t, true, 4, "jitter: 5m is not less than the time between two firings (5m)");
+	has(&t, true, 12, "jitter: 10s is not less than the time between two firings (2s)");
+	assert_int_equal(t.findings.count, 2);
 	/* not enabled: it need not be able to run here */
 	conf_test_reload(&t,
 		"[job:x]\nschedule = @daily\ncommand = nonesuch-at-all\nshell = no\nenabled = no\n",
