@@ -38,6 +38,7 @@ enum mutant {
 	MUTANT_UNKNOWN_IS_NO, /* a claim without an answer is given up */
 	MUTANT_UNORDERED,     /* later claims are made while an earlier one is unsure */
 	MUTANT_GIVES_UP_END,  /* an end that could not be recorded is not recorded again */
+	MUTANT_GIVES_UP_ROWS, /* demoted, it is nobody's what the ledger was asked for */
 };
 
 static const struct {
@@ -449,6 +450,8 @@ static void emit(void *context, const struct jobs_action *a)
 		i->promoted_term = 0;
 		i->demoting = false;
 		w.leader = -1;
+		if (w.mutant == MUTANT_GIVES_UP_ROWS)
+			i->owner = new_owner();
 		break;
 	case JOBS_SETTLED:
 		i->owner = new_owner();
@@ -882,6 +885,7 @@ static void test_mutants(void **state)
 	refute(MUTANT_UNKNOWN_IS_NO, "gives a claim without answer up");
 	refute(MUTANT_UNORDERED, "claims on while an earlier claim is unsure");
 	refute(MUTANT_GIVES_UP_END, "records an end once only");
+	refute(MUTANT_GIVES_UP_ROWS, "is nobody once it has said `demoted`");
 }
 
 int main(void)

@@ -115,8 +115,6 @@ static void settle_draining(struct jobs_machine *m, const struct jobs_now *now)
 		return;
 	if ((m->run_count > 0 || m->hooks > 0) && now->boot_ns < m->drain_by_ns - JOBS_LAST_WORD_NS)
 		return;
-	while (m->held_head >= 0) /* never asked: the successor claims them */
-		machine_run_free(m, &m->runs[m->held_head]);
 	m->short_of_lease = false;
 	m->state = JOBS_SETTLING;
 	m->hooks = 0; /* JOBS_DEMOTED: the caller ends them */
