@@ -295,6 +295,15 @@ def _():
     wait_until(lambda: not [r for r in runs(one) if r.status in ("queued", "running")], 10, "an end of all")
     statuses = collections.Counter(r.status for r in runs(one))
     check(statuses["cancelled"] >= 1 and set(statuses) == {"ok", "cancelled"}, str(statuses))
+    wait_until(lambda: not one.executor("jobs"), 10, "the end of the job worker")
+    gone = time.time()
+    wait_until(lambda: time.time() > gone + 2.1, 5, "two firings that are nobody's")
+    back = int((time.time() - 1) * 1e6)
+    one.write(QUICK + "[program:web]\ncommand = sleep 1000\nexecutor = candidate\n"
+              "[job:slow]\nschedule = * * * * * *\nmissed = all\ncommand = true\n")
+    one.call("reload", wait=True)
+    wait_runs(one, "slow", statuses["ok"] + 2, "ok")
+    equal([r for r in runs(one) if gone * 1e6 < r.fire < back], [], "firings while it was in no file")
 
 
 @test("a schedule that was changed over a restart counts from then on: nothing of it was missed")

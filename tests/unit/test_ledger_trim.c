@@ -186,6 +186,7 @@ static void a_declaration_is_complete_with_its_last_part(void **state)
 {
 	struct fixture *f = *state;
 	struct seen *s;
+	int64_t before;
 
 	declare(f, &f->a, "kept", 1, false);
 	declare(f, &f->a, "taken out", 1, true);
@@ -200,6 +201,11 @@ static void a_declaration_is_complete_with_its_last_part(void **state)
 	assert_string_equal(s->instances[2], "");
 	assert_string_equal(s->declared[2].schedule, "@hourly");
 	assert_string_equal(s->instances[3], f->b.settings.instance);
+	/* Put in again: what was due while it was in no file was not missed. */
+	before = s->jobs[2].known_since_us;
+	declare(f, &f->a, "taken out", 3, false);
+	s = look(f, &f->a, (struct store_query){.what = STORE_READ_JOBS, .job = "taken out"});
+	assert_true(s->jobs[0].known_since_us > before);
 }
 
 static void a_look_takes_only_what_files_have(void **state)

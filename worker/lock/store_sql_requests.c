@@ -42,7 +42,7 @@ static int read_number(
 }
 
 /* --- declarations -------------------------------------------------------------------------- */
-/* A job that has another schedule now has missed nothing of it yet. */
+/* A job that has another schedule now, or was in no file, has missed nothing of it yet. */
 static int write_declared(struct session *s, const struct ledger_declared *jobs, size_t count,
 	int64_t now, int64_t round_us)
 {
@@ -52,7 +52,8 @@ static int write_declared(struct session *s, const struct ledger_declared *jobs,
 		"INSERT INTO job_state(job, schedule, timezone, known_since, instance, hostname,"
 		" declared_at) VALUES (?1, ?2, ?3, ?6, ?4, ?5, ?7) ON CONFLICT(job) DO UPDATE SET"
 		" known_since = CASE WHEN schedule IS excluded.schedule AND timezone IS"
-		" excluded.timezone THEN coalesce(known_since, ?6) ELSE ?6 END,"
+		" excluded.timezone AND instance IS NOT NULL THEN coalesce(known_since, ?6)"
+		" ELSE ?6 END,"
 		" schedule = excluded.schedule, timezone = excluded.timezone,"
 		" instance = excluded.instance, hostname = excluded.hostname, declared_at = ?7",
 		-1, &q, NULL);
