@@ -155,7 +155,7 @@ void machine_fire(struct jobs_machine *m, int job, int64_t fire_us, enum ledger_
 		replace_others(m, job, true, now);
 	if (overlap == OVERLAP_SKIP && j->pending > 0) {
 		as = LEDGER_SKIPPED;
-		reason = "the one before had not ended";
+		reason = "the one before still ran";
 	} else if (overlap == OVERLAP_QUEUE && j->pending > JOBS_JOB_QUEUE) {
 		as = LEDGER_SKIPPED;
 		reason = "100 firings of its job waited already";
