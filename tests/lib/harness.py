@@ -67,6 +67,8 @@ if not os.environ.get("BATON_TEST_ID"):
 TEST_ID = os.environ["BATON_TEST_ID"]
 # Orphans come to us and not to init, so that nothing escapes the check for what was left running.
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)     # PR_SET_CHILD_SUBREAPER
+# Under nohup all that is started here would ignore it, and a shell could not even set a trap.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 for _name in ("NOTIFY_SOCKET", "BATON_CONTROL", "BATON_LEASE_FD", "BATON_CHANNEL_FD", "LISTEN_FDS",
               "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "NO_COLOR"):
     os.environ.pop(_name, None)
