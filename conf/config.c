@@ -123,32 +123,53 @@ static int load_from(const char *path, const char *text, enum config_force force
 	if (l.found_in_use)
 		globfree(&l.found);
 	sort_findings(&d->ini, findings, first);
-	if (findings->errors > errors) {
-		config_unref(&d->config);
-		return ERR_CONFIG;
-	}
 	d->ini.findings = NULL;
 	d->sources.from = NULL;
 	*ret_config = &d->config;
-	return 0;
+	return findings->errors > errors ? ERR_CONFIG : 0;
+}
+
+/* Whole or not at all. */
+static int load_whole(const char *path, const char *text, enum config_force force,
+	const struct config_sources *from, struct config **ret_config, struct errlist *findings)
+{
+	struct config *made = NULL;
+	int rc = load_from(path, text, force, from, &made, findings);
+
+	if (rc == 0)
+		*ret_config = made;
+	else
+		config_unref(made);
+	return rc;
+}
+
+struct config *config_load_head(const char *path, enum config_force force)
+{
+	struct config *made = NULL;
+	struct errlist findings;
+
+	errlist_init(&findings);
+	(void)load_from(path, NULL, force, NULL, &made, &findings);
+	errlist_release(&findings);
+	return made;
 }
 
 int config_load(const char *path, enum config_force force, struct config **ret_config,
 	struct errlist *findings)
 {
-	return load_from(path, NULL, force, NULL, ret_config, findings);
+	return load_whole(path, NULL, force, NULL, ret_config, findings);
 }
 
 int config_load_text(const char *path, const char *text, enum config_force force,
 	struct config **ret_config, struct errlist *findings)
 {
-	return load_from(path, text, force, NULL, ret_config, findings);
+	return load_whole(path, text, force, NULL, ret_config, findings);
 }
 
 int config_load_sources(const char *path, const char *text, enum config_force force,
 	const struct config_sources *from, struct config **ret_config, struct errlist *findings)
 {
-	return load_from(path, text, force, from, ret_config, findings);
+	return load_whole(path, text, force, from, ret_config, findings);
 }
 
 const struct config_sources *config_sources(const struct config *c)

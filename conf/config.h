@@ -321,6 +321,10 @@ int config_load_sources(const char *path, const char *text, enum config_force fo
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c); /* NULL is fine */
 
+/* What finds the instance of a file that may be wrong by now: `control`, `user`, `pidfile` of
+ * [baton] as far as they could be read, "" or NULL otherwise; nothing else of it is to be used. NULL = no
+ * memory. */
+struct config *config_load_head(const char *path, enum config_force force);
 /* The control socket for a file (cli.md, config.md `control`): into BUF. The configuration need not
  * be valid: C may be NULL, then the default for PATH is given. */
 int config_control_path(

@@ -105,10 +105,10 @@ int config_control_path(
 	char first[PATH_MAX], of_user[PATH_MAX];
 	const char *folder;
 
-	if (c && c->control[0])
+	if (c && c->control && c->control[0])
 		return give(c->control, buf, bytes, e);
 	make_name(path, name, sizeof(name));
-	snprintf(of_user, sizeof(of_user), "/run/baton/%s", c ? c->user.name : "");
+	snprintf(of_user, sizeof(of_user), "/run/baton/%s", c && c->user.name ? c->user.name : "");
 	if (is_usable(runtime_directory(first, sizeof(first)), name))
 		folder = first;
 	else if (c && c->user.set && c->user.uid != 0 &&

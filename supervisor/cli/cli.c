@@ -121,8 +121,7 @@ static bool stands_for_file(struct cli *c)
 int cli_socket_path(struct cli *c)
 {
 	const char *path = cli_config_path(c);
-	struct config *config = NULL;
-	struct errlist findings;
+	struct config *config;
 	struct err e;
 	int rc;
 
@@ -136,11 +135,8 @@ int cli_socket_path(struct cli *c)
 		return cli_fail(c, CLI_NOT_RUNNING, "give -c FILE or -s SOCKET",
 			"no instance to speak to: there is neither ./baton.ini nor "
 			"/etc/baton/baton.ini");
-	errlist_init(&findings);
 	/* A file that is wrong by now may well be the one of a running instance. */
-	if (config_load(path, cli_force(c), &config, &findings) != 0)
-		config = NULL;
-	errlist_release(&findings);
+	config = config_load_head(path, cli_force(c));
 	rc = config_control_path(config, path, c->socket, sizeof(c->socket), &e);
 	config_unref(config);
 	return rc == 0 ? 0 : cli_print_err(c, &e);
@@ -150,16 +146,13 @@ int cli_socket_path(struct cli *c)
 static long pid_of_file(struct cli *c, const char *path, char *buf, size_t bytes)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	struct config *config = NULL;
-	struct errlist findings;
+	struct config *config = config_load_head(path, cli_force(c));
 	char text[32] = "";
 	int fd = -1;
 
-	errlist_init(&findings);
-	if (config_load(path, cli_force(c), &config, &findings) == 0 && config->pidfile[0] != '\0')
+	if (config && config->pidfile && config->pidfile[0] != '\0')
 		fd = open(config->pidfile, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	snprintf(buf, bytes, "%s", fd >= 0 ? config->pidfile : "");
-	errlist_release(&findings);
 	config_unref(config);
 	if (fd < 0)
 		return 0;

@@ -505,5 +505,24 @@ def _():
     one.cli("status", status=3)
 
 
+@test("the file has an error by now: its control socket and its pidfile are found all the same")
+def _():
+    one = Instance("""
+        [baton]
+        control = %(here)s/its.sock
+        pidfile = %(here)s/its.pid
+        [program:web]
+        command = sleep 1000
+    """, start=False)
+    one.socket = one.path("its.sock")
+    one.start()
+    with open(one.config, "a", encoding="utf-8") as f:
+        f.write("commnad = sleep 1\n[socket:x]\nnothing\n")
+    check(f"pid {one.pid}" in baton("status", "-c", one.config, status=0).out, "status")
+    os.unlink(one.socket)       # it is brought back at heartbeats
+    r = baton("status", "-c", one.config, env={"HOME": "/"})
+    check(r.status in (0, 3) and (r.status == 0 or f"runs as pid {one.pid}" in r.err), f"{r.status} {r.err}")
+
+
 if __name__ == "__main__":
     main()

@@ -95,6 +95,16 @@ def _():
     said = jobs(one, "pause", "nosuch", status=1).err
     check("there is no job 'nosuch'" in said, said)
 
+    with open(one.path("program"), "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\n")
+    os.chmod(one.path("program"), 0o755)
+    one.write(good.replace("command = true", "command = %(here)s/program\nshell = no"))
+    one.cli("reload", status=0)
+    os.chmod(one.path("program"), 0o644)
+    jobs(one, "run", "gone", "--wait", status=126)
+    os.unlink(one.path("program"))
+    said = jobs(one, "run", "gone", "--wait", status=127).err
+    check("not started: cannot execute" in said, said)
     one.write(good.replace("command = true", "command = /nonexistent/program\nshell = no"))
     check("q" in jobs(one).out, "with a program that vanished")
     one.stop()

@@ -124,6 +124,8 @@ static void fill_update(struct runner *r, const struct jobs_run *run, struct job
 	u->signal = run->signal;
 	if (t == NULL)
 		return;
+	if (run->status == LEDGER_NOT_STARTED)
+		u->exit_code = t->not_started;
 	if (t->failure[0] != '\0')
 		snprintf(u->reason, sizeof u->reason, "%.250s", t->failure);
 	*ret_output = output_tail(t, &kept);

@@ -33,9 +33,11 @@ struct task {
 	char name[LEDGER_NAME_BYTES + 16]; /* before its lines in the log */
 	char tag[64];                      /* BATON_RUN=..., in its environment: whose a stray is */
 	pid_t pid;
-	bool alive; /* not reaped */
-	bool over;  /* the machine is to be told */
-	bool told;  /* ... and was */
+	bool alive;      /* not reaped */
+	bool over;       /* the machine is to be told */
+	bool told;       /* ... and was */
+	int not_started; /* as a shell says it: 127 = no such command, 126 = it cannot be executed;
+			    -1 */
 	int code, signal;
 	int out_fd, report_fd;
 	bool watched;    /* its output is in the epoll set */

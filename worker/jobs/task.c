@@ -44,8 +44,12 @@ static struct task *new_task(struct runner *r, int *ret_index)
 		r->tasks[i] = calloc(1, sizeof **r->tasks);
 	if (r->tasks[i] == NULL)
 		return NULL;
-	*r->tasks[i] = (struct task){
-		.used = true, .out_fd = -1, .report_fd = -1, .code = -1, .kill_ns = JOBS_NEVER};
+	*r->tasks[i] = (struct task){.used = true,
+		.out_fd = -1,
+		.report_fd = -1,
+		.code = -1,
+		.not_started = -1,
+		.kill_ns = JOBS_NEVER};
 	*ret_index = i;
 	return r->tasks[i];
 }
@@ -256,6 +260,8 @@ static void read_report(struct task *t)
 
 	if (read(t->report_fd, &f, sizeof f) != (ssize_t)sizeof f)
 		return;
+	if (f.step == CHILD_EXEC)
+		t->not_started = f.error == ENOENT && f.detail == 0 ? 127 : 126;
 	fill_spec(&spec, d);
 	spec.paths = path;
 	child_failure_text(&f, &spec, t->failure, sizeof t->failure);
