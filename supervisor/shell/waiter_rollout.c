@@ -387,7 +387,7 @@ static int fail(const struct waiter *w, struct err *e)
 	if (failed == 1)
 		err_set(e, ERR_SYSTEM, "%s", text);
 	else
-		err_set(e, ERR_SYSTEM, "%s failed. %s", names, text);
+		err_set(e, ERR_SYSTEM, "%s: failed. %s", names, text);
 	return -1;
 }
 
