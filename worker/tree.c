@@ -331,23 +331,25 @@ static int open_environment(pid_t pid)
 	return fd;
 }
 
-bool tree_read_mark(pid_t pid, const char *instance, bool patient, struct tree_mark *ret)
+bool tree_read_mark(pid_t pid, const char *instance, int64_t *left, struct tree_mark *ret)
 {
 	char text[48], *end;
 	struct tree_mark mark = {0};
 	int found = -1;
 
 	/* The second look is for an exec that was over between the two reads of the first. */
-	for (int looks = 0; looks < (patient ? EXEC_LOOKS : 2) && found < 0; looks++) {
+	for (int looks = 0; looks < EXEC_LOOKS && found < 0; looks++) {
 		int fd = open_environment(pid);
 		if (fd < 0)
 			return false;
 		found = find_mark(fd, instance, text, sizeof(text));
 		close(fd);
-		if (found < 0 && is_in_exec(pid) && patient)
+		if (found < 0 && left && *left > 0 && is_in_exec(pid)) {
 			nanosleep(&(struct timespec){.tv_nsec = EXEC_STEP_NS}, NULL);
-		else if (found < 0 && looks > 0)
+			*left -= EXEC_STEP_NS;
+		} else if (found < 0 && looks > 0) {
 			break; /* it has none */
+		}
 	}
 	if (found <= 0)
 		return false;
@@ -372,13 +374,14 @@ static bool is_start_of(uint64_t start, const struct tree_leader *leaders, int l
 static bool find_marked(const struct tree_leader *leaders, int leader_count, const char *instance)
 {
 	pid_t parent = getppid();
+	int64_t left_ns = EXEC_LOOKS * EXEC_STEP_NS; /* for all of them together */
 	struct tree_mark mark;
 	bool any = false;
 
 	for (size_t i = 0; i < count; i++) {
 		struct process *p = &table[i];
 		if (p->found || p->zombie || p->parent != parent || p->pid == getpid() ||
-			!tree_read_mark(p->pid, instance, true, &mark))
+			!tree_read_mark(p->pid, instance, &left_ns, &mark))
 			continue;
 		p->found = is_start_of(mark.start, leaders, leader_count);
 		any = any || p->found;

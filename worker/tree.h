@@ -10,9 +10,10 @@
 #include "worker/deadman.h"
 
 /*
- * In the environment of all that a worker starts: INSTANCE.START, of a command for its readiness or
- * health INSTANCE.START.PART. So it is known whose a process is that has a session of its own and
- * no parents; unless it was given another environment, or has written over it (as some do for their
+ * In the environment of all that a worker starts: INSTANCE.START (a number by chance, which
+ * processes of other users cannot read), of a command for its readiness or health
+ * INSTANCE.START.PART. So it is known whose a process is that has a session of its own and no
+ * parents; unless it was given another environment, or has written over it (as some do for their
  * title), or may not be looked into.
  */
 #define TREE_MARK "BATON_MARK"
@@ -45,8 +46,8 @@ int tree_kill_leaders(const struct tree_leader *leaders, int leader_count, const
 /* As tree_scan, without marks. */
 int tree_scan_leaders(const struct tree_leader *leaders, int leader_count, pid_t *ret_pids,
 	int capacity, struct err *e);
-/* False: it has none of INSTANCE's that could be read. PATIENT: what is in the middle of an exec is
- * waited for, 10 ms at most. */
-bool tree_read_mark(pid_t pid, const char *instance, bool patient, struct tree_mark *ret);
+/* False: it has none of INSTANCE's that could be read. What is in the middle of an exec is waited
+ * for, as long as there are nanoseconds LEFT, which are taken from it; NULL = not at all. */
+bool tree_read_mark(pid_t pid, const char *instance, int64_t *left, struct tree_mark *ret);
 
 #endif

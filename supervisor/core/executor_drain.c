@@ -5,7 +5,6 @@
 #include "supervisor/core/backoff.h"
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
-#include "supervisor/core/rollout_fsm.h"
 
 /* An executor that ends this soon after its promotion counts for the promotion backoff. */
 #define SHORT_LIVED_NS (10 * CORE_SECOND)
@@ -122,7 +121,6 @@ void executor_count_life(struct core *c, struct program *p)
 	struct executor *x = &p->executor;
 
 	x->short_lived = c->now_ns - x->promoted_ns < SHORT_LIVED_NS ? x->short_lived + 1 : 0;
-	rollout_executor_ended(c, p, executor_worker(c, p), x->short_lived > 0);
 	x->not_before_ns = c->now_ns;
 	if (x->short_lived > 1)
 		x->not_before_ns += backoff_doubling(c->config->scheduler.promote_backoff_ns,

@@ -4,6 +4,7 @@
 #include "supervisor/core/executor_internal.h"
 #include "supervisor/core/election_fsm.h"
 #include "supervisor/core/lifecycle_fsm.h"
+#include "supervisor/core/rollout_fsm.h"
 
 #define FORK_NS  (30 * CORE_SECOND)
 #define RETRY_NS (1 * CORE_SECOND)
@@ -200,6 +201,7 @@ static void died(struct core *c, struct program *p, const struct event *e)
 	(void)e;
 	executor_clear_page(c, p);
 	executor_count_life(c, p);
+	rollout_executor_ended(c, p, executor_worker(c, p), x->short_lived > 0);
 	executor_hook(c, p, HOOK_DEMOTE);
 	executor_enter(c, p, EXECUTOR_DRAINING, "died");
 	x->demoted = x->drained = false;
@@ -261,7 +263,8 @@ static void lose(struct core *c, struct program *p, const struct event *e)
 	p->executor.arm_by_ns = 0;
 	p->executor.deadline_ns = c->now_ns + GONE_NS;
 	if (!w->kill_sent)
-		worker_kill(c, w, after, "its lease is over");
+		worker_kill(
+			c, w, after, w->state == WORKER_STOPPING ? w->reason : "its lease is over");
 }
 
 static void lose_promoting(struct core *c, struct program *p, const struct event *e)

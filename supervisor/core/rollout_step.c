@@ -47,6 +47,13 @@ static int most_missing(const struct program *p)
 	return missing;
 }
 
+/* `executor = only`, where the lock is held: until when its promotion is waited for. */
+static int64_t promoted_by_ns(const struct core *c, const struct worker *w)
+{
+	return w->since_ns + c->programs[w->program].settings->promote_timeout_ns +
+	       EXECUTOR_SLACK_NS;
+}
+
 /* Serving, or resting for a reason that the rollout does not change. */
 bool rollout_is_available(const struct core *c, const struct worker *w)
 {
@@ -54,7 +61,7 @@ bool rollout_is_available(const struct core *c, const struct worker *w)
 	case WORKER_RUNNING:
 		return w->ready;
 	case WORKER_STANDBY:
-		return worker_is_elsewhere(c, w);
+		return worker_is_elsewhere(c, w) || c->now_ns >= promoted_by_ns(c, w);
 	case WORKER_EXITED:
 	case WORKER_STOPPED:
 		return true;
@@ -439,7 +446,9 @@ int64_t rollout_deadline(const struct core *c)
 
 		if (!w->used || w->remove)
 			continue;
-		if (!w->outgoing)
+		if (w->state == WORKER_STANDBY && rollout_is_active(&c->programs[w->program]))
+			at = promoted_by_ns(c, w);
+		else if (!w->outgoing)
 			at = rollout_due_ns(c, &c->programs[w->program], w);
 		if (at > c->now_ns && (first == 0 || at < first))
 			first = at;

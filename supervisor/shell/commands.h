@@ -55,7 +55,8 @@ enum condition_kind {
 struct waiter_worker {
 	int program, index, slot; /* where it was when the request came: it seldom moves */
 	uint64_t id;              /* when the request came */
-	uint32_t told; /* its generation then, or that of which it was told as replaced */
+	uint32_t
+		told_generation; /* its generation then, or that of which it was told as replaced */
 };
 
 enum waiter_end { END_NOT_YET, END_DONE, END_FAILED, END_STOPPED, END_REMOVED };

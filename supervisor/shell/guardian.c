@@ -193,7 +193,7 @@ static int make_table_anew(struct supervisor *s, struct err *e)
 		lock_table_set(s, p,
 			s->core.workers[i].settings->executor != EXECUTOR_NO ||
 				!s->config->keep_on_supervisor_death);
-		if (p->leader_alive)
+		if (p->leader_alive && !p->leader_reaped)
 			atomic_store(
 				&s->lock.table->entries[i].start_ticks, tree_start_ticks(p->pid));
 	}
@@ -387,7 +387,7 @@ void lock_table_set(struct supervisor *s, const struct process *p, bool kill_it)
 	if (s->lock.table == NULL || p->slot >= (int)atomic_load(&s->lock.table->capacity))
 		return;
 	entry = &s->lock.table->entries[p->slot];
-	atomic_store(&entry->start, p->id);
+	atomic_store(&entry->start, p->mark);
 	atomic_store(&entry->flags, kill_it ? DEADMAN_KILL : 0);
 	lock_table_main(s, p);
 	atomic_store(&entry->pid, p->pid);

@@ -6,6 +6,7 @@
  * tree is found, also when it is gone. The end of the main process is told by the reaper once it is
  * our child (its parents are gone); before that its pidfd tells, and the leader takes its place.
  */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -34,8 +35,10 @@ static void unlink_number(struct supervisor *s, int at, pid_t pid)
 {
 	int *link = &s->pid_heads[pid % PID_HEADS];
 
-	while (*link != at)
+	while (*link != at) {
+		assert(*link != 0);
 		link = next_of(s, *link);
+	}
 	*link = *next_of(s, at);
 }
 
@@ -46,10 +49,25 @@ struct process *supervisor_process_by_pid(struct supervisor *s, pid_t pid)
 	for (int at = s->pid_heads[pid % PID_HEADS]; at != 0; at = *next_of(s, at)) {
 		struct process *p = &s->processes[at > 0 ? at - 1 : -at - 1];
 
-		if ((at > 0 ? p->pid : p->main_pid) == pid)
+		/* The number of a leader that was reaped before its worker's end is free again. */
+		if (at > 0 ? p->pid == pid && !(p->leader_alive && p->leader_reaped)
+			   : p->main_pid == pid)
 			return p;
 	}
 	return NULL;
+}
+
+struct process *supervisor_process_by_session(struct supervisor *s, pid_t session)
+{
+	struct process *p = supervisor_process_by_pid(s, session);
+
+	/* While a session has members its number is nobody else's. */
+	for (int at = session > 0 ? s->pid_heads[session % PID_HEADS] : 0; p == NULL && at != 0;
+		at = *next_of(s, at)) {
+		if (at > 0 && s->processes[at - 1].pid == session)
+			p = &s->processes[at - 1];
+	}
+	return p;
 }
 
 void supervisor_set_pid(struct process *p, pid_t pid)
@@ -170,6 +188,7 @@ void main_former_ended(struct process *p, const siginfo_t *info)
 	spawn_read_report(p);
 	/* It has reaped the other before. */
 	if (p->main_fd >= 0 && has_ended(p->main_fd) && !is_child(p->main_pid)) {
+		main_forget(p); /* while its number is known, by which it is found */
 		p->main_pid = 0;
 		reap_died(p, info);
 	}

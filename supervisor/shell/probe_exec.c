@@ -131,7 +131,7 @@ void probe_exec(struct probe *a, enum probe_purpose purpose)
 	struct err e;
 
 	a->state = ATTEMPT_RUNS;
-	a->mark = (struct tree_mark){.start = a->process->id, .part = ++parts};
+	a->mark = (struct tree_mark){.start = a->process->mark, .part = ++parts};
 	spawn_init(&sp, a->process, &action);
 	if (prepare(&sp, purpose, a->mark, &e) < 0) {
 		spawn_clear(&sp);

@@ -129,7 +129,7 @@ static int leaders_of(struct process *p, const struct tree_leader **ret_leaders,
 			.pid = p->main_pid, .start_ticks = p->main_ticks, .by_pid = true};
 	*ret_leaders = leaders;
 	*ret_strays = strays_marked(
-		p->supervisor, (struct tree_mark){p->id, 0}, leaders + n, STRAYS_MOST);
+		p->supervisor, (struct tree_mark){p->mark, 0}, leaders + n, STRAYS_MOST);
 	return n + *ret_strays;
 }
 
@@ -330,7 +330,7 @@ struct process *reap_owner(struct supervisor *s, pid_t pid)
 		return p;
 	session = getsid(pid);
 	if (session > 0 && session != getsid(0)) {
-		p = supervisor_process_by_pid(s, session);
+		p = supervisor_process_by_session(s, session);
 		if (p != NULL)
 			return p;
 	}

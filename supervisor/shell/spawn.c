@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "supervisor/shell/probes.h"
@@ -403,6 +404,16 @@ static int spawn(struct spawn *sp, struct err *e)
 	return 0;
 }
 
+/* By chance: a worker must not guess another's, which may be another user's. Not 0. */
+static uint64_t make_mark(const struct process *p)
+{
+	uint64_t mark = 0;
+
+	if (getrandom(&mark, sizeof mark, GRND_NONBLOCK) != (ssize_t)sizeof mark)
+		mark = (uint64_t)lease_now_ns() << 20 ^ p->id; /* very early at boot */
+	return mark != 0 ? mark : 1;
+}
+
 void spawn_worker(struct supervisor *s, const struct action *a)
 {
 	struct process *p = &s->processes[a->worker];
@@ -415,6 +426,7 @@ void spawn_worker(struct supervisor *s, const struct action *a)
 	if (p->id != 0)
 		process_release(p);
 	p->id = a->id;
+	p->mark = make_mark(p);
 	p->memory_bytes = 0;
 	if (asprintf(&p->name, "%s:%d", w->settings->name, w->index) < 0)
 		p->name = NULL;

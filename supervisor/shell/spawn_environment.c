@@ -132,7 +132,7 @@ static int env_baton(struct spawn *sp)
 
 	rc |= spawn_env_set(sp, "BATON_INSTANCE=%s", s->instance);
 	rc |= spawn_env_set(
-		sp, TREE_MARK "=%s.%llu", s->instance, (unsigned long long)sp->process->id);
+		sp, TREE_MARK "=%s.%llu", s->instance, (unsigned long long)sp->process->mark);
 	rc |= spawn_env_set(sp, "BATON_PROGRAM=%s", sp->settings->name);
 	rc |= spawn_env_set(sp, "BATON_WORKER=%s", sp->process->name);
 	rc |= spawn_env_set(sp, "BATON_INDEX=%d", w->index);

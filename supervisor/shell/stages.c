@@ -121,6 +121,16 @@ static void set_control_path(struct supervisor *s, const char *path)
 		snprintf(s->control_path, sizeof s->control_path, "%s/%s", here, path);
 }
 
+/* Whoever has a folder of its own below /run/baton must not keep root's instance from starting. */
+static bool is_trusted(const struct supervisor *s, const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	       (st.st_uid == 0 || st.st_uid == geteuid() ||
+		       (s->config->user.set && st.st_uid == s->config->user.uid));
+}
+
 int stages_choose_control(
 	struct supervisor *s, const char *config_path, const char *given, struct err *e)
 {
@@ -138,7 +148,8 @@ int stages_choose_control(
 		return e->code;
 	count = config_control_others(config_path, s->control_path, others, OTHERS);
 	for (size_t i = 0; i < count; i++) {
-		if (unixsock_probe(others[i], SOCK_STREAM, &pid) == UNIXSOCK_LIVING)
+		if (is_trusted(s, others[i]) &&
+			unixsock_probe(others[i], SOCK_STREAM, &pid) == UNIXSOCK_LIVING)
 			return err_set(e, ERR_BUSY,
 				"cannot start: an instance of this file runs already, %s, with "
 				"the control socket '%s' ('control' or 'user' was another when it "

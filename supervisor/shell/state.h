@@ -35,8 +35,9 @@ struct probe_target;
 struct process {
 	struct supervisor *supervisor;
 	int slot;
-	uint64_t id; /* of the spawn; 0 = free */
-	pid_t pid;   /* leader of its session; kept, for late messages, until the next spawn */
+	uint64_t id;   /* of the spawn; 0 = free */
+	uint64_t mark; /* of all that it starts (worker/tree.h): nobody else can know it */
+	pid_t pid;     /* leader of its session; kept, for late messages, until the next spawn */
 	int pid_next, main_next; /* in the chains of pid_heads: main_process.c; 0 = none */
 	bool leader_alive;       /* its main process was not reaped yet: the leader, unless: */
 	/* MAINPID= (main_process.c): another process of its tree is the main one. 0 = none is. */
@@ -260,6 +261,8 @@ struct process *supervisor_process(struct supervisor *s, int slot, uint64_t id);
 /* The latest process of which that is the leader or the main process; it may be dead
  * (leader_alive). main_process.c */
 struct process *supervisor_process_by_pid(struct supervisor *s, pid_t pid);
+/* The one whose session, or process group, that is. */
+struct process *supervisor_process_by_session(struct supervisor *s, pid_t session);
 void supervisor_set_pid(struct process *p, pid_t pid); /* 0 = forget it */
 void supervisor_forget_snapshots(struct supervisor *s);
 /* Would such an event (BOOT, SCALE, RELOAD) ask for no more workers than there can be? */

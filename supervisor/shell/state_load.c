@@ -268,6 +268,9 @@ static int load_program(
 	if (why != NULL)
 		report_set_rollout_why(s, slot, why);
 	free(why);
+	if (p->settings != NULL &&
+		json_object_get(o, "file_count") == NULL) /* of before it was kept */
+		p->file_count = p->settings->workers;
 	if (p->settings == NULL || p->config == NULL || p->executor.worker >= s->core.worker_slots)
 		return err_set(e, ERR_WRONG, "programs: one has no settings");
 	return 0;

@@ -210,7 +210,7 @@ LIST(lease, lease)
 #define T struct process
 #define NAME "struct process"
 static const struct state_field process[] = {
-	SKIP(supervisor), V(slot), V(id), V(pid),
+	SKIP(supervisor), V(slot), V(id), V(mark), V(pid),
 	SKIP(pid_next), SKIP(main_next), /* supervisor_set_pid, main_resume */
 	V(leader_alive), V(main_pid), FD(main_fd),
 	SKIP(main_watch), SKIP(main_linked), /* main_resume */
@@ -425,7 +425,7 @@ LIST(control, control)
 #define T struct waiter_worker
 #define NAME "struct waiter_worker"
 static const struct state_field waiter_worker[] = {V(program), V(index), V(slot), V(id),
-	V(told)};
+	V(told_generation)};
 LIST(waiter_worker, waiter_worker)
 #undef T
 #undef NAME

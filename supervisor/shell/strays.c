@@ -17,6 +17,7 @@
 #define CHILDREN_BYTES (1 << 20)
 #define END_MS         1000 /* what was killed at the end may hold a port: its death is awaited */
 #define END_STEP_MS    20
+#define PATIENCE_NS    (10 * CORE_MS)
 
 static bool is_known(struct supervisor *s, pid_t pid)
 {
@@ -84,7 +85,7 @@ static struct process *owner_by_number(struct supervisor *s, pid_t pid)
 
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
 		struct process *p = numbers[i] > 1 && numbers[i] != getsid(0)
-					    ? supervisor_process_by_pid(s, numbers[i])
+					    ? supervisor_process_by_session(s, numbers[i])
 					    : NULL;
 
 		if (is_there(p))
@@ -98,13 +99,27 @@ struct process *strays_owner(struct supervisor *s, pid_t pid)
 	struct process *p = owner_by_number(s, pid);
 	struct tree_mark mark;
 
-	if (p != NULL || !tree_read_mark(pid, s->instance, false, &mark))
+	if (p != NULL || !tree_read_mark(pid, s->instance, NULL, &mark))
 		return p;
 	for (int i = 0; i < s->process_slots; i++) {
-		if (s->processes[i].id == mark.start)
+		if (s->processes[i].id != 0 && s->processes[i].mark == mark.start)
 			return &s->processes[i];
 	}
 	return NULL;
+}
+
+/* What is in the middle of an exec is waited for, but the loop must not stand still for whatever
+ * only looks so: 10 ms of a second at most. */
+static int64_t *patience(void)
+{
+	static int64_t left_ns, since_ns;
+	int64_t now_ns = lease_now_ns();
+
+	if (since_ns == 0 || now_ns - since_ns >= CORE_SECOND) {
+		left_ns = PATIENCE_NS;
+		since_ns = now_ns;
+	}
+	return &left_ns;
 }
 
 int strays_marked(
@@ -116,7 +131,7 @@ int strays_marked(
 
 	for (int i = 0; i < strays && i < STRAYS_MOST && found < room; i++) {
 		if (owner_by_number(s, pids[i]) != NULL ||
-			!tree_read_mark(pids[i], s->instance, true, &mark) ||
+			!tree_read_mark(pids[i], s->instance, patience(), &mark) ||
 			mark.start != wanted.start ||
 			(wanted.part != 0 && mark.part != wanted.part))
 			continue;

@@ -125,13 +125,13 @@ static void tell_replaced(struct supervisor *s, struct waiter *w)
 
 		if (of == NULL || of->program != at->program)
 			of = find_program(s, w, at->program);
-		if (of == NULL || of->generation == 0 || at->told == of->generation ||
+		if (of == NULL || of->generation == 0 || at->told_generation == of->generation ||
 			of->generation != s->core.programs[of->program].generation)
 			continue;
 		now = look_up(s, at);
 		if (now == NULL || !now->ready || now->generation != of->generation)
 			continue;
-		at->told = of->generation;
+		at->told_generation = of->generation;
 		snprintf(text, sizeof text, "is replaced, pid %d",
 			(int)main_pid(&s->processes[at->slot]));
 		tell(s, w, at->program, at->slot, text);

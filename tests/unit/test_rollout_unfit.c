@@ -240,6 +240,39 @@ static void test_only(void **state)
 	assert_one_version(1, 1);
 }
 
+/* Whose promotion does not come about (nothing is committed, say) is not waited for without end. */
+static void test_only_without_promotion(void **state)
+{
+	int64_t before;
+
+	(void)state;
+	begin_candidates(1, EXECUTOR_ONLY);
+	reload(0);
+	ends(first(WORKER_STOPPING, 1));
+	before = f.now;
+	for (int i = 0; i < 100 && web->rollout.state != ROLLOUT_IDLE; i++) {
+		f.core.election.hard_ns = f.core.election.soft_ns = f.now + 50 * SEC;
+		f.core.election.renew_ns = f.now + 10 * SEC;
+		fix_next();
+	}
+	assert_int_equal(web->rollout.state, ROLLOUT_IDLE);
+	assert_in_range((f.now - before) / SEC, 10, 20);
+}
+
+/* A lease that is lost, and a baton that is given back, are not its version's fault. */
+static void test_no_fault(void **state)
+{
+	(void)state;
+	begin_candidates(3, EXECUTOR_CANDIDATE);
+	reload(0);
+	web->rollout.executor_deaths = ROLLOUT_TRIES - 1;
+	fix_worker(EVENT_SAID_DEMOTED, web->executor.worker);
+	assert_int_equal(web->rollout.executor_deaths, ROLLOUT_TRIES - 1);
+	roll_elect(0);
+	assert_one_version(2, 3);
+	assert_int_equal(web->rollout.outcome, ROLLOUT_DONE);
+}
+
 /* --- counts --------------------------------------------------------------------------------- */
 static void reload_count(int number, int workers, enum diff_class class)
 {
@@ -324,6 +357,8 @@ int main(void)
 		cmocka_unit_test(test_cure),
 		cmocka_unit_test(test_not_awaited_for_ever),
 		cmocka_unit_test(test_only),
+		cmocka_unit_test(test_only_without_promotion),
+		cmocka_unit_test(test_no_fault),
 		cmocka_unit_test(test_count_by_hand),
 		cmocka_unit_test(test_count_auto),
 		cmocka_unit_test(test_no_processes),

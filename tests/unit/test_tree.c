@@ -147,14 +147,14 @@ static void marks_are_read(void **state)
 		struct tree_mark mark = {1, 1};
 		pid_t pid = spawn_marked((const char *[]){
 			"A=BATON_MARK=an-instance.9", large, cases[i].variable, "", "Z=1", NULL});
-		bool found = tree_read_mark(pid, "an-instance", true, &mark);
+		bool found = tree_read_mark(pid, "an-instance", NULL, &mark);
 		end_process(pid);
 		if (found != cases[i].found ||
 			(found && (mark.start != cases[i].start || mark.part != cases[i].part)))
 			fail_msg("%s: %d, %llu, %llu", cases[i].variable, found,
 				(unsigned long long)mark.start, (unsigned long long)mark.part);
 	}
-	assert_false(tree_read_mark(INT32_MAX, "an-instance", true, &(struct tree_mark){0}));
+	assert_false(tree_read_mark(INT32_MAX, "an-instance", NULL, &(struct tree_mark){0}));
 }
 
 /* In the middle of an exec there is no environment. */
@@ -174,10 +174,10 @@ static void a_mark_is_read_during_an_exec(void **state)
 		execve("/bin/sh", argv, (char *const *)again);
 		_exit(127);
 	}
-	while (!tree_read_mark(pid, "us", true, &mark)) /* until its first exec */
+	while (!tree_read_mark(pid, "us", &(int64_t){10000000}, &mark)) /* until its first exec */
 		continue;
 	for (int i = 0; i < 2000; i++) {
-		if (!tree_read_mark(pid, "us", true, &mark))
+		if (!tree_read_mark(pid, "us", &(int64_t){10000000}, &mark))
 			fail_msg("not found by look %d", i);
 	}
 	end_process(pid);
