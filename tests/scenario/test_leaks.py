@@ -67,7 +67,7 @@ def _():
     first = restarts(one, "end") + restarts(one, "lost")
     wait_until(lambda: restarts(one, "end") + restarts(one, "lost") > first + 2000, 40)
     one.call("stop", timeout=20, targets=["end", "lost"], wait=True)
-    after = cost(one.pid)
+    after = settled(one, ["stays"], before)
     flat(before, after, 256, "2000 restarts")
     one.stop()
 

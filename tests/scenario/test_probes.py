@@ -332,7 +332,7 @@ def _():
         os.kill(old["pid"], signal.SIGSTOP)
         begun = time.monotonic()
         events.wait("worker.stopping", 5, worker=old["worker"])
-        check(not page.valid() and page.deadline_ns == 0, "its page is cleared")
+        wait_until(lambda: page.deadline_ns == 0, 2, "the end of its page")    # right after that was told
         promoted = events.wait("executor.promoted", 5)
         took = time.monotonic() - begun
     check(promoted["worker"] != old["worker"] and promoted["term"] > old["term"], promoted)
