@@ -1,4 +1,5 @@
 /* A worker's channel and lease page, and what it says by sd_notify. */
+#include <signal.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,8 +168,12 @@ void channel_notified(void *context, const struct notify_message *m)
 		return;
 	if (p == NULL) {
 		logs_event(s->logs, LOGS_WARNING, "notify.stranger", NULL, 0,
-			"pid %d is in no worker's process tree: its notification was ignored",
-			(int)m->pid);
+			"pid %d is in no worker's process tree: its notification was ignored%s",
+			(int)m->pid,
+			kill(m->pid, 0) < 0 && errno == ESRCH
+				? ". It is gone by now: who notifies for others waits until it was "
+				  "heard, with BARRIER=1, as systemd-notify does"
+				: "");
 		return;
 	}
 	e.worker = p->slot;

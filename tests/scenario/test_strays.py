@@ -20,8 +20,16 @@ sleep 1000 &
 {python} {tell} $!
 wait
 """
+# As systemd-notify: it waits until it was heard, for nobody knows whose a process was that is gone.
 TELL = NOTIFY + r'''
 notify(f"MAINPID={sys.argv[1]}\nREADY=1")
+heard, barrier = os.pipe()
+address = os.environ["NOTIFY_SOCKET"]
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+    s.connect("\0" + address[1:] if address[0] == "@" else address)
+    socket.send_fds(s, [b"BARRIER=1"], [barrier])
+os.close(barrier)
+os.read(heard, 1)
 '''
 # An orphan in a session of its own, with every mark that is worth a try.
 FORGER = NOTIFY + r'''
