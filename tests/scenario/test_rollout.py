@@ -592,6 +592,7 @@ def _():
             check(one.executor()["worker"] != "web:3", "executor after TTOU")
             one.cli("scale", "web", "4", status=0)
             one.cli("handoff", "web:3", status=0)
+            wait_until(lambda: one.executor()["answered"], 5, "its answer: else its end is the demotion")
             old, term, kept = one.executor(), one.term(), pids(one)
         mark = one.mark()
         one.cli("scale", "web", "1", status=0)
