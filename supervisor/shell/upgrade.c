@@ -18,6 +18,8 @@
 #define CALM_NS  (10 * CORE_SECOND)
 /* Of the loop, with the signals blocked: what libev had caught before comes in the first. */
 #define ROUNDS 2
+/* Beside what goes over: files of the configuration, time zones, /proc, the helpers' sockets. */
+#define SPARE_FDS 32
 
 extern char **environ;
 
@@ -219,6 +221,24 @@ static void ask_probes_again(struct supervisor *s)
 	}
 }
 
+/* The next image reads the configuration and the state with all that is open here still open: by
+ * then there is no way back. */
+static int check_room(const struct supervisor *s, struct err *e)
+{
+	int fds[SPARE_FDS], n = 0;
+
+	while (n < SPARE_FDS && (fds[n] = fcntl(s->null_fd, F_DUPFD_CLOEXEC, 3)) >= 0)
+		n++;
+	for (int i = 0; i < n; i++)
+		close(fds[i]);
+	if (n < SPARE_FDS)
+		return err_set(e, ERR_SYSTEM,
+			"only %d more descriptors can be opened, and the new version needs %d: "
+			"raise the limit (prlimit --nofile, LimitNOFILE= of systemd)",
+			n, SPARE_FDS);
+	return 0;
+}
+
 /* Comes back only when it has failed. */
 static void execute(struct supervisor *s, struct err *e)
 {
@@ -289,7 +309,8 @@ static void go_round(struct supervisor *s)
 		try_again(s);
 		return;
 	}
-	execute(s, &e);
+	if (check_room(s, &e) == 0)
+		execute(s, &e);
 	finish(s, &e);
 }
 

@@ -2,6 +2,7 @@
 """Upgrade in place: the binary is executed again in the same process, and nobody notices."""
 
 import os
+import resource
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -326,6 +327,11 @@ def _():
     refused(one, "did not come to an end within 5 s", binary("#!/bin/sh\nsleep 100\n"))
     refused(one, "the running baton is too old: its state has format 1, this version takes 3 to 4",
             FAR)
+    limits = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
+    most = max(int(fd) for fd in os.listdir(f"/proc/{one.pid}/fd")) + 12
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (most, limits[1]))
+    refused(one, "more descriptors can be opened, and the new version needs 32: raise the limit")
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, limits)
     r = one.cli("upgrade", "a", "b")
     equal(r.status, 2, "usage")
     # The file is exchanged by one that cannot go on; a signal says it in the log alone.
