@@ -60,7 +60,7 @@ static void take_count(struct program *p, const struct config_program *s, bool a
 
 	if (changed && s->workers_auto && p->settings->workers_auto)
 		changed = p->count == p->file_count;
-	if (anew || changed)
+	if (anew || changed || s->executor == EXECUTOR_ONLY) /* that is always one */
 		p->count = s->workers;
 	p->file_count = s->workers;
 }

@@ -304,6 +304,19 @@ static void test_count_by_hand(void **state)
 	assert_int_equal(web->count, 4);
 }
 
+/* What becomes `executor = only` has one worker, whatever was set by hand. */
+static void test_count_of_only(void **state)
+{
+	(void)state;
+	begin_candidates(1, EXECUTOR_CANDIDATE);
+	EVENT(.kind = EVENT_SCALE, .program = 0, .number = 3);
+	settle(0);
+	assert_int_equal(web->count, 3);
+	f.settings[0].executor = EXECUTOR_ONLY;
+	reload_count(0, 1, DIFF_ROLL);
+	assert_int_equal(web->count, 1);
+}
+
 /* auto: what it comes to is followed, unless a number was set by hand. */
 static void test_count_auto(void **state)
 {
@@ -360,6 +373,7 @@ int main(void)
 		cmocka_unit_test(test_only_without_promotion),
 		cmocka_unit_test(test_no_fault),
 		cmocka_unit_test(test_count_by_hand),
+		cmocka_unit_test(test_count_of_only),
 		cmocka_unit_test(test_count_auto),
 		cmocka_unit_test(test_no_processes),
 	};
