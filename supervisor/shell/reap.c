@@ -95,20 +95,26 @@ static void set_collecting(struct process *p, bool collecting)
 	p->collecting = collecting;
 }
 
+/* Read what there is; false: that was all that there can be. */
+static bool end_stream(struct process *p, int i)
+{
+	struct logs_stream *stream = p->streams[i];
+
+	if (stream == NULL || !logs_stream_drain(stream))
+		return stream != NULL;
+	p->streams[i] = NULL;
+	logs_stream_close(stream);
+	return false;
+}
+
 static void announce(struct process *p)
 {
 	struct supervisor *s = p->supervisor;
 
 	for (int i = 0; i < 2; i++) {
-		struct logs_stream *stream = p->streams[i];
-
-		if (stream == NULL)
-			continue;
+		if (end_stream(p, i))
+			logs_stream_detach(p->streams[i]);
 		p->streams[i] = NULL;
-		if (logs_stream_drain(stream))
-			logs_stream_close(stream);
-		else
-			logs_stream_detach(stream);
 	}
 	set_collecting(p, false);
 	lock_table_clear(s, p->slot);
@@ -253,7 +259,10 @@ void reap_died(struct process *p, const siginfo_t *info)
 	struct event e = {.kind = EVENT_DIED, .worker = p->slot, .id = p->id, .program = -1};
 	struct supervisor *s = p->supervisor;
 
-	table_free(p);
+	table_free(
+		p); /* of its pipes too: their end can be seen now, and its last words come first */
+	for (int i = 0; i < 2; i++)
+		(void)end_stream(p, i);
 	spawn_read_report(p); /* why it could not start, or that it had started, comes first */
 	p->leader_alive = false;
 	if (info->si_code == CLD_EXITED) {
