@@ -103,6 +103,7 @@ static bool read_process(int proc, pid_t pid, struct process *p)
 		return false;
 	got = read(fd, text, sizeof(text) - 1);
 	close(fd);
+	errno = ESRCH;
 	if (got <= 0)
 		return false; /* it vanished */
 	text[got] = '\0';
@@ -138,6 +139,8 @@ static int take_listing(int proc, const char *bytes, long used)
 			return -ENOMEM;
 		if (read_process(proc, pid, &table[count]))
 			count++;
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+			return -errno; /* not seen is not gone */
 	}
 	return 0;
 }
@@ -401,8 +404,14 @@ static int signal_process(const struct process *p, int sig)
 			kill(p->pid, sig);
 		return -1;
 	}
-	if (fd >= 0 && tree_start_ticks(p->pid) == p->start_ticks)
+	if (fd >= 0 && tree_start_ticks(p->pid) == p->start_ticks) {
 		syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0);
+	} else if (fd >= 0) { /* another, or there was no descriptor left to look */
+		close(fd);
+		fd = -1;
+		if (tree_start_ticks(p->pid) == p->start_ticks)
+			kill(p->pid, sig);
+	}
 	return fd;
 }
 

@@ -188,6 +188,7 @@ struct rollout {
 	const struct config_program *settings;
 	int position;
 	uint32_t generation;
+	int count; /* of its workers */
 };
 
 /* --- pool: one program --------------------------------------------------------------------- */

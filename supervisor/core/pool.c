@@ -69,7 +69,7 @@ static void change_program(struct core *c, struct program *p, const struct confi
 	int position, enum diff_class class)
 {
 	const struct config_program *s = &config->programs[position];
-	int slot = core_program_slot(c, p);
+	int slot = core_program_slot(c, p), count = p->count;
 
 	if (class == DIFF_ADDED) /* its workers of before are still on their way out */
 		p->started = s->autostart;
@@ -81,7 +81,7 @@ static void change_program(struct core *c, struct program *p, const struct confi
 	if (class == DIFF_ROLL &&
 		(s->replace != REPLACE_SIGNAL || rollout_is_active(p) || rollout_wants_retry(p))) {
 		p->executor.exists = p->executor.exists || s->executor != EXECUTOR_NO;
-		rollout_aim(c, p, config, s, position);
+		rollout_aim(c, p, config, s, position, count);
 		return;
 	}
 	p->config = config;
@@ -291,6 +291,8 @@ static bool waits_for_successor(struct core *c, struct program *p, struct worker
 
 static void run_worker(struct core *c, struct program *p, struct worker *w)
 {
+	uint32_t generation;
+
 	if (w->remove)
 		return;
 	if (w->index < p->count)
@@ -313,12 +315,14 @@ static void run_worker(struct core *c, struct program *p, struct worker *w)
 		return;
 	}
 	if ((w->state == WORKER_FATAL || w->state == WORKER_EXITED) &&
-		w->generation != p->generation && !w->parked) {
+		w->generation != p->generation && !w->parked &&
+		(p->rollout.state != ROLLOUT_CANARY || w->canary)) {
 		w->failures = w->repeats = 0; /* the new version is another chance */
 		worker_start(c, w);
 		return;
 	}
-	if (w->state == WORKER_STANDBY && p->settings->executor != EXECUTOR_ONLY) {
+	if (w->state == WORKER_STANDBY &&
+		rollout_settings(p, w, &generation)->executor != EXECUTOR_ONLY) {
 		worker_stop(c, w, AFTER_RESTART, "no longer only where the lock is held");
 		return;
 	}

@@ -93,7 +93,7 @@ void pool_roll(struct core *c, int program)
 	if (p->leaving)
 		return;
 	if (p->started)
-		rollout_aim(c, p, p->config, p->settings, p->position);
+		rollout_aim(c, p, p->config, p->settings, p->position, p->count);
 	else
 		pool_start(c, program, -1);
 }

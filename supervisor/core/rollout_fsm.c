@@ -65,7 +65,7 @@ static void begin(struct core *c, struct program *p)
 }
 
 void rollout_aim(struct core *c, struct program *p, const struct config *config,
-	const struct config_program *s, int position)
+	const struct config_program *s, int position, int count)
 {
 	struct rollout *r = &p->rollout;
 
@@ -77,6 +77,7 @@ void rollout_aim(struct core *c, struct program *p, const struct config *config,
 		r->settings = p->settings;
 		r->position = p->position;
 		r->generation = p->generation;
+		r->count = count;
 	}
 	p->config = config;
 	p->settings = s;
@@ -177,6 +178,8 @@ static void roll_back(struct core *c, struct program *p)
 
 	core_report(c, REPORT_PROGRAM, core_program_slot(c, p),
 		failing < 0 ? r->unfit_worker : failing, 0, 0, why_back(r));
+	if (p->settings->executor == EXECUTOR_ONLY || r->settings->executor == EXECUTOR_ONLY)
+		p->count = r->count; /* one of the two is always one worker */
 	r->behind = r->behind || p->config != r->config;
 	p->config = r->config;
 	p->settings = r->settings;

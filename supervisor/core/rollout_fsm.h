@@ -39,10 +39,10 @@ void rollout_handle(struct core *c, struct program *p, enum rollout_event what);
 const char *rollout_event_name(enum rollout_event e);
 bool rollout_table_has(enum rollout_state s, enum rollout_event e);
 
-/* P is to run S of CONFIG at POSITION, which may be what it runs (another generation then); its
- * workers are replaced, if it is started. */
+/* P, which had COUNT workers, is to run S of CONFIG at POSITION, which may be what it runs (another
+ * generation then); its workers are replaced, if it is started. */
 void rollout_aim(struct core *c, struct program *p, const struct config *config,
-	const struct config_program *s, int position);
+	const struct config_program *s, int position, int count);
 /* Nothing else to do than what was done so far: finished, or none. */
 bool rollout_is_active(const struct program *p);
 /* Replacing is under way: not half way, where nobody knows for how long. */

@@ -76,7 +76,8 @@ static bool may_stop(const struct core *c, const struct program *p, bool availab
 	int serving = 0;
 
 	for (int i = next(c, p, -1); i >= 0; i = next(c, p, i))
-		serving += !c->workers[i].remove && rollout_is_available(c, &c->workers[i]);
+		serving += !c->workers[i].remove && (rollout_is_available(c, &c->workers[i]) ||
+							    c->workers[i].state == WORKER_STANDBY);
 	return !available || serving - 1 >= p->count - most;
 }
 
@@ -114,7 +115,8 @@ static bool is_trial(const struct program *p)
 /* Down, and its own version does not help it up: it may have the new one at no cost. */
 static bool is_broken(const struct worker *w)
 {
-	return w->state == WORKER_FATAL || (w->state == WORKER_BACKOFF && !w->waits_promotion);
+	return w->state == WORKER_FATAL || w->state == WORKER_EXITED ||
+	       (w->state == WORKER_BACKOFF && !w->waits_promotion);
 }
 
 static bool is_back(const struct program *p)

@@ -104,7 +104,7 @@ static void start(struct core *c, struct worker *w, const struct event *e)
 			worker_enter(c, w, WORKER_STOPPED, "the supervisor stops");
 		return;
 	}
-	if (p->settings->executor == EXECUTOR_ONLY) {
+	if (rollout_settings(p, w, &w->generation)->executor == EXECUTOR_ONLY) {
 		w->settings = rollout_settings(p, w, &w->generation);
 		if (w->state != WORKER_STANDBY)
 			worker_enter(c, w, WORKER_STANDBY, "runs where the lock is held");

@@ -12,8 +12,10 @@
 
 #include "supervisor/shell/control_internal.h"
 #include "supervisor/shell/unixsock.h"
+#include "worker/lease.h"
 
-#define ACCEPT_ROUND 32  /* new clients in one round of the loop */
+#define ACCEPT_ROUND 32 /* new clients in one round of the loop */
+#define RETRY_NS     INT64_C(1000000000)
 #define FLUSH_MS     100 /* at the end */
 #define BACKLOG      128
 #define GROUPS       256
@@ -108,6 +110,7 @@ static void turn_away_with_spare(struct control *c)
 			return;
 	}
 	c->paused = true;
+	c->retry_ns = lease_now_ns() + RETRY_NS;
 	loop_watch_events(c->watch, 0);
 }
 
@@ -153,6 +156,17 @@ void control_broadcast(struct control *c, const char *json_line, size_t bytes)
 		if (n->subscribed)
 			connection_send(n, json_line, bytes, true);
 	}
+}
+
+int64_t control_due(const struct control *c)
+{
+	return c->paused ? c->retry_ns : 0;
+}
+
+void control_check(struct control *c)
+{
+	if (c->paused && lease_now_ns() >= c->retry_ns)
+		resume(c);
 }
 
 void control_connection_gone(struct control *c)

@@ -81,6 +81,10 @@ void control_progress(struct control_connection *c, uint64_t id, const char *for
 void control_progress_with(struct control_connection *c, uint64_t id, json_t *more,
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
 void control_subscribe(struct control_connection *c);
+/* Clients that could not be accepted for want of a descriptor are tried again by then: once a round
+ * of the loop, and when the time has come (0 = never). */
+void control_check(struct control *c);
+int64_t control_due(const struct control *c);
 void control_broadcast(struct control *c, const char *json_line, size_t bytes);
 size_t control_subscribers(const struct control *c);
 

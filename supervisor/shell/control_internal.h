@@ -44,7 +44,8 @@ struct control {
 	int fd, spare_fd; /* the spare one is given up to turn a client away when none is left */
 	uint64_t device, inode;
 	struct loop_watch *watch;
-	bool paused; /* accept(2) failed for want of something */
+	bool paused;      /* accept(2) failed for want of something */
+	int64_t retry_ns; /* paused: when it is tried again */
 	struct control_handlers handlers;
 	struct control_connection *connections;
 	size_t count, subscribers;

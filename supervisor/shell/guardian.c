@@ -15,6 +15,8 @@
 #define FIRST_TABLE    64
 #define QUICK_DEATH_NS CORE_SECOND
 #define QUICK_DEATHS   5
+#define AGAIN_NS       CORE_SECOND
+#define LATER_NS       (30 * CORE_SECOND)
 #define STUCK_NS       (900 * CORE_MS) /* the core waits a second for the answer */
 
 /* One message, with a descriptor (-1 = none). The socket holds far more than is ever sent; a
@@ -244,6 +246,7 @@ void lock_stage_deadman_down(struct supervisor *s)
 	}
 	helper_close(&s->lock.deadman);
 	s->lock.deadman.pid = 0;
+	s->lock.deadman_at_ns = 0;
 }
 
 bool guardian_reaped(struct supervisor *s, pid_t pid, int status)
@@ -265,18 +268,47 @@ bool guardian_reaped(struct supervisor *s, pid_t pid, int status)
 	d->quick_deaths = lease_now_ns() - d->started_ns < QUICK_DEATH_NS ? d->quick_deaths + 1 : 0;
 	logs_event(s->logs, LOGS_WARNING, "lock.deadman_died", NULL, 0,
 		"the deadman ended with status %d; %s", status,
-		d->quick_deaths < QUICK_DEATHS ? "starting another at once"
-					       : "another is started when an executor needs it");
+		d->quick_deaths < QUICK_DEATHS
+			? "starting another at once"
+			: "another is started in a while, or when an executor needs it");
 	supervisor_post(s, &e);
-	if (d->quick_deaths >= QUICK_DEATHS)
+	if (d->quick_deaths >= QUICK_DEATHS) {
+		s->lock.deadman_at_ns = lease_now_ns() + LATER_NS;
 		return true;
+	}
 	if (start_deadman(s, &err) < 0) {
-		logs_event(s->logs, LOGS_ERROR, "lock.deadman", NULL, 0, "%s", err.text);
+		logs_event(
+			s->logs, LOGS_ERROR, "lock.deadman", NULL, 0, "%s; trying again", err.text);
+		s->lock.deadman_at_ns = lease_now_ns() + AGAIN_NS;
 		return true;
 	}
 	e.kind = EVENT_DEADMAN_UP;
 	supervisor_post(s, &e);
 	return true;
+}
+
+/* One that could not be started (no process, no descriptor) is tried until it is there: without it
+ * nobody kills the workers when the supervisor dies. */
+void guardian_check(struct supervisor *s)
+{
+	struct event e = {.kind = EVENT_DEADMAN_UP, .worker = -1, .program = -1};
+	struct err err;
+
+	if (s->lock.deadman.pid > 0 || s->exiting)
+		s->lock.deadman_at_ns = 0;
+	if (s->lock.deadman_at_ns == 0 || lease_now_ns() < s->lock.deadman_at_ns)
+		return;
+	if (start_deadman(s, &err) < 0) {
+		s->lock.deadman_at_ns = lease_now_ns() + AGAIN_NS;
+		return;
+	}
+	s->lock.deadman_at_ns = 0;
+	supervisor_post(s, &e);
+}
+
+int64_t guardian_deadline(const struct supervisor *s)
+{
+	return s->lock.deadman_at_ns;
 }
 
 void guardian_give_guard(struct supervisor *s)

@@ -97,11 +97,12 @@ struct hook_process {
 
 struct lock_state {
 	struct helper keeper, deadman, waiter;
-	struct helper former; /* the deadman of the image before, until ours is armed */
-	bool deadman_heard;   /* ours has answered at least once; meant for that only */
-	bool keeper_former;   /* the keeper is that of the image before: replaced when it is idle */
-	bool keeper_cut;      /* its request was cut off by an upgrade in place */
-	bool keeper_told;     /* it has the guard's inode */
+	int64_t deadman_at_ns; /* it could not be started: when it is tried again; 0 = it could */
+	struct helper former;  /* the deadman of the image before, until ours is armed */
+	bool deadman_heard;    /* ours has answered at least once; meant for that only */
+	bool keeper_former; /* the keeper is that of the image before: replaced when it is idle */
+	bool keeper_cut;    /* its request was cut off by an upgrade in place */
+	bool keeper_told;   /* it has the guard's inode */
 	int guard_fd;
 	int64_t guard_inode, guard_epoch; /* the byte that is locked; 0 = none */
 	int table_fd;
@@ -356,6 +357,8 @@ void lock_watch_end(struct supervisor *s);
 /* guardian.c: the deadman's side of it (the functions lock_arm ... lock_table_clear are there) */
 void guardian_give_guard(struct supervisor *s);
 bool guardian_reaped(struct supervisor *s, pid_t pid, int status);
+void guardian_check(struct supervisor *s);             /* once a round of the loop */
+int64_t guardian_deadline(const struct supervisor *s); /* 0 = none */
 
 /* channels.c: the channel and the lease page of a worker */
 void channel_watch(struct supervisor *s, struct process *p);

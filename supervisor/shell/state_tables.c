@@ -108,7 +108,7 @@ static const struct state_field rollout[] = {
 	V(half), V(behind), V(replaced), V(complete_ns), V(unfit), V(unfit_worker), V(executor_deaths), V(newest), V(ended_ns), V(recycle_after_ns),
 	V(recycle_failures), V(memory_ns),
 	SKIP(config), SKIP(settings), /* by snapshot and position: state_save.c */
-	V(position), V(generation),
+	V(position), V(generation), V(count),
 };
 LIST(rollout, rollout)
 #undef T
@@ -294,7 +294,7 @@ LIST(store_view, store_view)
 #define T struct lock_state
 #define NAME "struct lock_state"
 static const struct state_field lock[] = {
-	SUB(keeper, helper), SUB(deadman, helper), SUB(waiter, helper),
+	SUB(keeper, helper), SUB(deadman, helper), V(deadman_at_ns), SUB(waiter, helper),
 	SKIP(former), SKIP(deadman_heard), SKIP(keeper_former), /* none: upgrade.c waits for that */
 	SKIP(keeper_cut), /* lock_resume */
 	V(keeper_told),
@@ -415,7 +415,7 @@ LIST(connection, connection)
 #define NAME "struct control"
 static const struct state_field control[] = {
 	SKIP(loop), TEXT(path), TEXT(instance), V(mode), V(owner_uid), V(owner_gid), V(owner_set),
-	V(group_set), FD(fd), FD(spare_fd), V(device), V(inode), SKIP(watch), V(paused),
+	V(group_set), FD(fd), FD(spare_fd), V(device), V(inode), SKIP(watch), V(paused), V(retry_ns),
 	SKIP(handlers), SKIP(connections), SKIP(count), SKIP(subscribers), /* control_state.c */
 };
 LIST(control, control)

@@ -155,6 +155,8 @@ static void set_timer(struct supervisor *s)
 	at = earlier(at, upgrade_deadline(s));
 	at = earlier(at, claims_due(s));
 	at = earlier(at, detach_deadline(s));
+	at = earlier(at, guardian_deadline(s));
+	at = earlier(at, s->control != NULL ? control_due(s->control) : 0);
 	if (logs_is_stuck(s->logs) && (at == 0 || at > lease_now_ns() + LOGS_RETRY_NS))
 		at = lease_now_ns() + LOGS_RETRY_NS;
 	if (s->queue_count > 0) /* posted after the queue was handled */
@@ -189,6 +191,9 @@ static void drain(void *context)
 	memory_check(s);
 	probes_check(s);
 	claims_check(s);
+	guardian_check(s);
+	if (s->control != NULL)
+		control_check(s->control);
 	listeners_check(s);
 	lookups_check(s);
 	do

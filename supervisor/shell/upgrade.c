@@ -283,13 +283,15 @@ static bool is_stale(struct supervisor *s)
 static void try_again(struct supervisor *s)
 {
 	struct upgrade *u = &s->upgrade;
+	char binary[sizeof u->binary];
 	struct err e;
 
 	if (u->rounds > 0)
 		sigprocmask(SIG_SETMASK, &u->signals, NULL);
 	u->phase = UPGRADE_NONE;
 	u->rounds = 0;
-	if (upgrade_begin(s, u->binary, &e) < 0)
+	memcpy(binary, u->binary, sizeof binary); /* it is written anew */
+	if (upgrade_begin(s, binary, &e) < 0)
 		finish(s, &e);
 }
 

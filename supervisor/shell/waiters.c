@@ -170,12 +170,11 @@ static int stopped(struct supervisor *s, const struct waiter *w)
 	for (size_t i = 0; i < w->worker_count; i++) {
 		const struct waiter_worker *at = &w->workers[i];
 		const struct worker *same = &s->core.workers[at->slot], *of = find(s, at);
-		bool other = of != NULL && of->id > w->workers[i].id &&
-			     core_worker_slot(&s->core, of) != w->workers[i].slot;
+		bool other = of != NULL && of->id > w->workers[i].id; /* started meanwhile */
 
 		if (same->used && same->id == at->id && same->tree)
 			return 0; /* also an outgoing one, whose name is another's by now */
-		if (of != NULL && of->tree && !other) /* OTHER: the one beside it, which stays */
+		if (of != NULL && of->tree && !other) /* OTHER: one that is not meant */
 			return 0;
 	}
 	return 1;

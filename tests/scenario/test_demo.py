@@ -78,6 +78,7 @@ def _():
         os.kill(int(killing[1]), signal.SIGKILL)
         successor = until(r"I am the executor now, term \d+; .*kill -9 (\d+)")
         check(successor[1] != killing[1], "another worker")
+        baton("wait", "--for", "ready=web", "--timeout", "20s", "-c", file, env=env, cwd=root, status=0)
         baton("handoff", "-c", file, env=env, cwd=root, status=0)
         third = until(r"I am the executor now, term \d+; .*kill -9 (\d+)")
         check(third[1] != successor[1], "another worker after the handoff")

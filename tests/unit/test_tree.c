@@ -1,6 +1,10 @@
 /* worker/tree.c: everything below a worker is found, nothing else is. */
 #include "tests/unit/process_fixture.h"
 
+#include <unistd.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <sys/resource.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -282,9 +286,39 @@ static void vanishing_processes(void **state)
 
 #define TREE(test) cmocka_unit_test_setup(test, setup)
 
+/* A process that could not be looked at for want of a descriptor is not one that is gone. */
+static void not_seen_is_not_gone(void **state)
+{
+	struct rlimit limits, few;
+	pid_t pid = fork();
+	int lowest, found;
+	struct err e;
+
+	(void)state;
+	if (pid == 0) {
+		setsid();
+		pause();
+		_exit(0);
+	}
+	while (getsid(pid) != pid)
+		continue;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limits), 0);
+	lowest = dup(0);
+	close(lowest);
+	few = (struct rlimit){.rlim_cur = (rlim_t)lowest + 1, .rlim_max = limits.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0); /* enough for the folder alone */
+	found = tree_scan(pid, NULL, 0, &e);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limits), 0);
+	assert_true(found < 0);
+	assert_int_equal(tree_scan(pid, NULL, 0, &e), 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(not_seen_is_not_gone),
 		TREE(everything_below_is_found),
 		TREE(everything_below_is_killed),
 		TREE(a_child_before_its_session),
