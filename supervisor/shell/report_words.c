@@ -15,9 +15,16 @@ int64_t report_wall_us(void)
 	return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
 }
 
+#define CLOCKS_APART_US 50000
+
 int64_t report_wall_of(int64_t boottime_ns)
 {
-	return report_wall_us() - (lease_now_ns() - boottime_ns) / 1000;
+	static int64_t offset_us; /* kept: two readings of two clocks are never quite the same */
+	int64_t now_us = report_wall_us() - lease_now_ns() / 1000;
+
+	if (now_us - offset_us > CLOCKS_APART_US || offset_us - now_us > CLOCKS_APART_US)
+		offset_us = now_us; /* the clock was set, or has been corrected by and by */
+	return boottime_ns / 1000 + offset_us;
 }
 
 char *report_time(int64_t wall_us, char buf[32])
