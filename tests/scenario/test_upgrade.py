@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Upgrade in place: the binary is executed again in the same process, and nobody notices."""
 
+import datetime
 import os
 import resource
 import sys
@@ -37,8 +38,14 @@ SERVER = """
 
 def rows(instance):
     """What must be the same after an upgrade: per worker."""
-    return {w["name"]: (w["pid"], w["restarts"], w["started_at"], w["state"], w["generation"])
+    return {w["name"]: (w["pid"], w["restarts"], w["id"], w["state"], w["generation"])
             for p in instance.status()["programs"] for w in p["workers"]}
+
+
+def started(instance):
+    """When each worker was started, in seconds."""
+    return {w["name"]: datetime.datetime.fromisoformat(w["started_at"].replace("Z", "+00:00")).timestamp()
+            for p in instance.status()["programs"] for w in p["workers"] if w["started_at"]}
 
 
 def upgrade(instance, *arguments):
@@ -106,11 +113,13 @@ def _():
     wait_until(lambda: one.worker("web:7")["restarts"] == 1 and one.worker("web:7")["ready"], 10)
     one.cli("stop", "web:9", status=0)
     one.cli("scale", "web", "99", status=0)
-    before, status = rows(one), one.status()
+    before, status, times = rows(one), one.status(), started(one)
     stalls = [upgrade(one)[2] for _ in range(3)]
     while min(stalls) >= STALL_MS and len(stalls) < 12:     # this machine may be busy
         stalls.append(upgrade(one)[2])
     equal(rows(one), before, "workers")
+    for name, at in started(one).items():       # two clocks are read: not to the millisecond
+        check(abs(at - times[name]) < 0.1, f"{name} was started at {times[name]}, and now at {at}")
     after = one.status()
     for key in ("id", "pid", "started_at", "generation", "control"):
         equal(after["instance"][key], status["instance"][key], key)
