@@ -524,5 +524,29 @@ def _():
     check(r.status in (0, 3) and (r.status == 0 or f"runs as pid {one.pid}" in r.err), f"{r.status} {r.err}")
 
 
+QUOTA = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && mkdir /sys/fs/cgroup/cpu && "
+         'printf %s "$1" >/sys/fs/cgroup/cpu.max && printf %s "$2" >/sys/fs/cgroup/cpu/cpu.cfs_quota_us && '
+         'printf 100000 >/sys/fs/cgroup/cpu/cpu.cfs_period_us && shift 2 && exec "$@"', "sh"]
+
+
+@test("workers = auto: as many as the quota of the control group has CPUs, rounded up, of both versions")
+def _():
+    cpus = len(os.sched_getaffinity(0))
+    if cpus < 2:
+        skip("one CPU: a quota makes no difference")
+    if not shutil.which("unshare") or subprocess.run(
+            [*QUOTA, "max 100000", "-1", "true"], capture_output=True, check=False).returncode != 0:
+        skip("no tmpfs can be mounted over /sys/fs/cgroup here")
+    path = os.path.join(folder(), "auto.ini")
+    with open(path, "w", encoding="ascii") as f:
+        f.write("[baton]\n[program:web]\ncommand = sleep 1\nworkers = auto\n")
+    for second, first, wanted in (("max 100000", "-1", cpus), ("100000 100000", "-1", 1), ("50000 100000", "-1", 1),
+                                  ("110000 100000", "-1", 2), ("max 100000", "100000", 1), ("max 100000", "101000", 2),
+                                  ("nonsense", "", cpus)):
+        done = subprocess.run([*QUOTA, second, first, BATON, "check", "--dump", "--json", "-c", path],
+                              capture_output=True, text=True, check=True)
+        equal(json.loads(done.stdout)["program:web"]["workers"]["value"], str(wanted), f"{second}, {first}")
+
+
 if __name__ == "__main__":
     main()

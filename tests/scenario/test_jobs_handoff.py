@@ -218,5 +218,25 @@ def _():
     account(one.folder)
 
 
+@test("all of it stands still across firings, as in a suspend: each is accounted for, none runs twice")
+def _():
+    one = instance(COUNTER)
+    wait_runs(one, "count", 2, "ok")
+    frozen = set()
+    while set(marked_processes()) - frozen:     # also what was forked meanwhile
+        for pid in set(marked_processes()) - frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+            frozen.add(pid)
+    time.sleep(4.5)         # the lease is over by then, and four firings are due
+    for pid in frozen:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    wait_runs(one, "count", len(runs(one, "count")) + 7, timeout=30)
+    one.stop(timeout=30)
+    rows = account(one.folder, killed=True)
+    check(len(rows) >= 9, f"{len(rows)} rows")
+
+
 if __name__ == "__main__":
     main()
