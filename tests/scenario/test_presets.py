@@ -566,5 +566,36 @@ def _():
                 check(part in said, f"{preset}: {part} is not in {said}")
 
 
+@test("go: with ready = http:/PATH a worker that boots beside a healthy one is not ready before its own first answer")
+def _():
+    exporter, where = need("prometheus-node-exporter"), folder()
+    with open(f"{where}/gated", "w", encoding="ascii") as f:
+        f.write(f'#!/bin/sh\nwhile ! test -e gate; do sleep 0.05; done\nexec {exporter} "$@"\n')
+    os.chmod(f"{where}/gated", 0o755)
+    open(f"{where}/gate", "w", encoding="ascii").close()
+    one = Instance(f"""
+        [baton]
+        [socket:http]
+        listen = 127.0.0.1:0
+        [program:web]
+        preset = go
+        command = ./gated --web.systemd-socket --collector.disable-defaults
+        directory = {where}
+        sockets = http
+        ready = http:/metrics
+        startsecs = 100ms
+    """, folder=where)
+    one.wait_for("ready=web", 15)
+    os.unlink(f"{where}/gate")
+    one.call("scale", program="web", workers=2)
+    time.sleep(3)
+    new = one.worker("web:1")
+    equal((new["state"], new["ready"]), ("starting", False), "the new one while it boots")
+    equal(http_get(f"http://{one.status()['sockets'][0]['listen']}/", 5)[0], 200, "the other serves on")
+    open(f"{where}/gate", "w", encoding="ascii").close()
+    one.wait_for("ready=web", 10)
+    one.stop(timeout=20)
+
+
 if __name__ == "__main__":
     main()
