@@ -119,6 +119,13 @@ static bool is_broken(const struct worker *w)
 	       (w->state == WORKER_BACKOFF && !w->waits_promotion);
 }
 
+/* Of a version that was `executor = only`, and the new one is not: it need not wait for the lock.
+ */
+static bool is_idle(const struct program *p, const struct worker *w)
+{
+	return w->state == WORKER_STANDBY && p->settings->executor != EXECUTOR_ONLY;
+}
+
 static bool is_back(const struct program *p)
 {
 	return p->rollout.state == ROLLOUT_BACK || p->rollout.state == ROLLOUT_HALF;
@@ -283,7 +290,7 @@ static int replace(struct core *c, struct program *p, int slot)
 	int most = most_missing(p);
 	bool own = needs_own_slot(c, p, w);
 
-	if (is_broken(w)) {
+	if (is_broken(w) || is_idle(p, w)) {
 		replace_in_place(c, p, w);
 		return slot;
 	}
@@ -367,7 +374,7 @@ int rollout_begin_canary(struct core *c, struct program *p)
 		bool up = w->state == WORKER_RUNNING || w->state == WORKER_STARTING;
 
 		if (!is_old(p, w) || w->outgoing || w->parked || w->index >= p->count ||
-			(!up && !is_broken(w)))
+			(!up && !is_broken(w) && !is_idle(p, w)))
 			continue;
 		if (b == NULL || (is_broken(w) && !is_broken(b)) ||
 			(executor_is(c, b) && !executor_is(c, w) && !is_broken(b)))

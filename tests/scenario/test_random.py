@@ -102,7 +102,7 @@ def run(seed, seconds):
     one.call("start", targets=["all"])
     for name, count in WANTED.items():
         one.call("scale", 15, program=name, workers=count, wait=True, timeout_ms=10000)
-    one.wait_rollouts(10)
+    one.wait_rollouts(30)     # the promotion of an executor is waited for up to promote_timeout and 5 s
     for name in WANTED:
         one.wait_for(f"ready={name}", 10)
     wait_until(lambda: len(one.status()["programs"]) == 3, 5, "programs taken out are gone")

@@ -98,7 +98,7 @@ def _():
     def processes(most):
         subprocess.run([*become, need("prlimit"), f"--nproc={most}:", "--pid", str(one.pid)], check=True)
     one.wait_for("ready=web", 10)
-    deadman, = helpers("lock-deadman", one.pid)
+    deadman, = wait_until(lambda: helpers("lock-deadman", one.pid), 5, "the deadman under its name")
     processes(1)
     os.kill(deadman, signal.SIGKILL)
     one.wait_log("deadman.*trying again", 5)

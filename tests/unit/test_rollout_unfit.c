@@ -240,6 +240,27 @@ static void test_only(void **state)
 	assert_one_version(1, 1);
 }
 
+/* Nobody of it runs: all stand by, and the new version is none that waits for the lock. */
+static void test_from_only_at_rest(void **state)
+{
+	enum diff_class class = DIFF_ROLL;
+
+	(void)state;
+	f.settings[0] = fix_program("web", 1, EXECUTOR_ONLY, PROMOTE_NOTIFY);
+	fix_start(1);
+	fix_hold();
+	assert_int_equal(f.workers[0].state, WORKER_STANDBY);
+	newer_programs[0][0] = f.settings[0];
+	newer_programs[0][0].executor = EXECUTOR_NO;
+	newer[0] = f.config;
+	newer[0].programs = newer_programs[0];
+	EVENT(.kind = EVENT_RELOAD, .config = &newer[0], .classes = &class);
+	assert_int_equal(first(WORKER_STARTING, 2), 0);
+	settle(0);
+	assert_one_version(2, 1);
+	assert_int_equal(web->rollout.outcome, ROLLOUT_DONE);
+}
+
 /* Whose promotion does not come about (nothing is committed, say) is not waited for without end. */
 static void test_only_without_promotion(void **state)
 {
@@ -370,6 +391,7 @@ int main(void)
 		cmocka_unit_test(test_cure),
 		cmocka_unit_test(test_not_awaited_for_ever),
 		cmocka_unit_test(test_only),
+		cmocka_unit_test(test_from_only_at_rest),
 		cmocka_unit_test(test_only_without_promotion),
 		cmocka_unit_test(test_no_fault),
 		cmocka_unit_test(test_count_by_hand),
