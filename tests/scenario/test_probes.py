@@ -158,8 +158,8 @@ def _():
     with open(os.path.join(where, "request.http"), encoding="ascii", newline="") as f:
         request = f.read()
     check(request.startswith("GET /up?x=1 HTTP/1.1\r\nHost: localhost\r\n"), request)
-    wait_until(lambda: any("server is up" in line for line in one.lines), 5, "the line that is passed on")
     one.stop()
+    wait_until(lambda: any("server is up" in line for line in one.lines), 5, "the line that is passed on")
 
 
 @test("what can go wrong: each has its reason, and nothing blocks")
