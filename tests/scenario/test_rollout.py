@@ -174,6 +174,7 @@ def _():
     check(re.search(r"web: rollout aborted: .*\(web:0 exited with status 9\).*serve on", r.err),
           f"why: {r.err!r}")
     equal(pids(one), before, "workers after it")
+    one.wait_log("rollout ended", 5)       # the log is read by another thread
     died = len(re.findall(r"event=worker\.died .*status 9", one.log()))
     equal(died, 3, "tries of the new version")
     r = one.cli("restart", "--rolling", "web", "--json", status=1)
